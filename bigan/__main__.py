@@ -1,0 +1,5 @@
+"""`python -m bigan` is `bigan`."""
+
+from bigan.cli import main
+
+main()

@@ -1,0 +1,171 @@
+"""Everything that a run needs before its first round: streams, game, division of the batch, what was saved, players."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bigan.batch import Batch
+from bigan.clock import Clock, digest
+from bigan.config import Run, dump, refuse_changes
+from bigan.data.stream import Prefetcher, ShardStream
+from bigan.distributed import checkpoint
+from bigan.distributed.batch_norm import has_batch_norm
+from bigan.distributed.checkpoint import Checkpoint
+from bigan.distributed.group import Alone, World
+from bigan.distributed.player import DeepSpeedPlayer, Division, LocalPlayer, seat
+from bigan.folder import RunFolder, file_digest
+from bigan.game import Game
+from bigan.play import Table
+
+
+@dataclass(frozen=True)
+class Feed:
+    """A stream as one rank reads it: ahead of time, and on the rank's device."""
+
+    ahead: Prefetcher
+    device: torch.device
+
+    def read(self, start: int, count: int) -> Batch:
+        """Samples start … start + count - 1 of the endless stream."""
+        return self.ahead.get(start, count).to(self.device)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setup:
+    """A run that is ready to play.
+
+    Attributes:
+        clock: where it stands.
+        data: stream → its spec and the digest of its manifest, as a checkpoint keeps them.
+    """
+
+    run: Run
+    folder: RunFolder
+    table: Table
+    players: Mapping[str, LocalPlayer | DeepSpeedPlayer]
+    feeds: Mapping[str, Feed]
+    clock: Clock
+    data: Mapping[str, Any]
+    group: Alone | World
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run has reached its length."""
+        return self.clock.images >= self.run.length_kimg * 1000
+
+    def checkpoint(self, clock: Clock) -> Checkpoint:
+        """The run as it stands; a collective."""
+        tensors = {f"state.{key}": value for key, value in self.table.game.state.state_dict().items()}
+        for name, player in self.players.items():
+            tensors |= {f"player.{name}.{key}": value for key, value in player.tensors().items()}
+        return Checkpoint(clock, dump(self.run), self.data, tensors)
+
+
+@contextmanager
+def prepared(run: Run, group: Alone | World, device: torch.device) -> Iterator[Setup]:
+    """Open the run's streams, build its game, restore what was saved; nothing is written.
+
+    Raises:
+        ValueError: for what the user can mend, in one line.
+    """
+    folder = RunFolder(run.home)
+    folder.check()
+    with ExitStack() as stack:
+        streams = {name: stack.enter_context(source.open(run.seed)) for name, source in run.data.items()}
+        game = build_game(run, streams)
+        division = divide(run, game, group.size)
+        data = {name: _fingerprint(run, name, stream) for name, stream in streams.items()}
+        saved = _saved(run, folder, data, group)
+        clock = saved.clock if saved else Clock(batch=run.batch)
+        if saved:
+            game.state.load_state_dict(saved.part("state."))
+        feeds = {
+            name: Feed(stack.enter_context(_ahead(run, name, stream, clock, group)), device) for name, stream in streams.items()
+        }
+        players = {
+            name: seat(
+                module,
+                run.optimizers.get(name, run.optimizer),
+                run.average if name in game.averaged else None,
+                division,
+                group,
+                device,
+                saved.part(f"player.{name}.") if saved else None,
+            )
+            for name, module in game.players.items()
+        }
+        table = Table(
+            game=game,
+            players=players,
+            feeds=feeds,
+            group=group,
+            micro_batch=division.micro_batch,
+            seed=run.seed,
+            device=device,
+            bf16=run.precision == "bf16",
+        )
+        yield Setup(run=run, folder=folder, table=table, players=players, feeds=feeds, clock=clock, data=data, group=group)
+
+
+def build_game(run: Run, streams: Mapping[str, ShardStream]) -> Game:
+    """The run's game with its first weights, a function of the seed."""
+    torch.manual_seed(digest((run.seed, "weights"), size=7))
+    game = run.game.build({name: stream.spec for name, stream in streams.items()})
+    read = {stream for move in game.moves for stream in move.reads}
+    if missing := read - set(streams):
+        raise ValueError(f"data.{min(missing)}: is missing; the game reads {', '.join(sorted(read))}")
+    if unknown := set(run.optimizers) - set(game.players):
+        raise ValueError(f"optimizers.{min(unknown)}: is no player; the game has {', '.join(game.players)}")
+    return game
+
+
+def divide(run: Run, game: Game, ranks: int) -> Division:
+    """How the global batch falls to ranks and micro-batches; ValueError where it does not."""
+    share, rest = divmod(run.batch, ranks)
+    if rest or share == 0:
+        raise ValueError(f"batch: {run.batch} is not divisible by {ranks} ranks")
+    micro_batch = run.micro_batch or share
+    if share % micro_batch:
+        raise ValueError(f"micro_batch: {micro_batch} does not divide a rank's share of {share} images")
+    if micro_batch < share and any(has_batch_norm(player) for player in game.players.values()):
+        raise ValueError(
+            f"micro_batch: {micro_batch} of {share} would split the batch that batch norm sees; "
+            "leave micro_batch out, or build the networks with norm: none"
+        )
+    return Division(micro_batch=micro_batch, accumulation=share // micro_batch, zero_stage=run.zero_stage)
+
+
+def _saved(run: Run, folder: RunFolder, data: Mapping[str, Any], group: Alone | World) -> Checkpoint | None:
+    """The newest checkpoint, the same on every rank; ValueError if it is of another run."""
+    found, problem = "", ""
+    if group.rank == 0:
+        try:
+            found = str(checkpoint.newest(folder.checkpoints) or "")
+        except ValueError as error:
+            problem = str(error)
+    if problem := group.agree(problem):
+        raise ValueError(problem)
+    if not (found := group.agree(found)):
+        return None
+    saved = checkpoint.load(Path(found))
+    refuse_changes(saved.config, dump(run), folder.home)
+    if changed := [name for name in data if saved.data[name] != data[name]]:
+        raise ValueError(
+            f"data.{changed[0]}: {run.data[changed[0]].path} is not the data that {folder.home} was begun with; "
+            "restore it, or give the run another name"
+        )
+    return saved
+
+
+def _ahead(run: Run, name: str, stream: ShardStream, clock: Clock, group: Alone | World) -> Prefetcher:
+    share = run.batch // group.size
+    return Prefetcher(stream, clock.positions.get(name, 0) + group.rank * share, share, run.batch)
+
+
+def _fingerprint(run: Run, name: str, stream: ShardStream) -> dict[str, Any]:
+    spec = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(stream.spec).items()}
+    return {"spec": spec, "sha256": file_digest(Path(run.data[name].path) / "manifest.json")}

@@ -1,0 +1,257 @@
+"""`Run`: the typed description of a run. Load YAML, apply key=value, validate, dump, compare."""
+
+import importlib.util
+import inspect
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, field, is_dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import SkipValidation, TypeAdapter, ValidationError
+
+from bigan.average import Average
+from bigan.data.stream import Shards
+from bigan.game import GameSettings
+from bigan.games.gan import GAN
+from bigan.games.wgan_gp import WGANGP
+from bigan.optimizers import Adam, Optimizer
+from bigan.settings import BY_KIND, CONFIG, Count, NonNegative, Positive, settings
+
+MAY_CHANGE = frozenset(
+    {
+        "length_kimg",
+        "tick_kimg",
+        "checkpoint_kimg",
+        "keep_checkpoints",
+        "micro_batch",
+        "zero_stage",
+        "data.*.path",
+        "data.*.workers",
+    }
+)
+"""Keys that may differ when a run is resumed; `*` stands for any one part. Every other difference is refused by name."""
+
+
+USER_MODULE = "bigan_user_"
+"""Prefix of the names under which users' game files are imported."""
+
+
+@settings
+class Run:
+    """A run, as its YAML file tells it. "kimg" are thousands of images: rounds times batch / 1000.
+
+    Attributes:
+        name: of the run's folder.
+        game: what is played; a `kind` of bigan's, or FILE.py:CLASS.
+        data: stream → packed data set; the game says which streams it reads.
+        length_kimg: when the run is finished.
+        batch: samples of a move over all ranks.
+        micro_batch: samples of one forward on one rank; batch / ranks unless given, in which case gradients accumulate.
+        seed: of weights, latents and data order.
+        optimizer: of every player.
+        optimizers: player → its own optimizer, instead.
+        average: the moving average of the players that the game averages.
+        precision: "bf16" runs convolutions and products under autocast; norms, losses and penalties stay in fp32.
+        zero_stage: DeepSpeed's ZeRO stage on more than one rank: 0, or 1, which divides the optimizer's state.
+        tick_kimg: how often a line is logged and a grid drawn.
+        checkpoint_kimg: how often the run is saved.
+        keep_checkpoints: how many are kept.
+        folder: where run folders lie.
+    """
+
+    name: str
+    game: Annotated[GameSettings, SkipValidation]
+    data: Mapping[str, Shards]
+    length_kimg: Positive
+    batch: Count = 64
+    micro_batch: Count | None = None
+    seed: int = 0
+    optimizer: Optimizer = field(default_factory=Adam)
+    optimizers: Mapping[str, Optimizer] = field(default_factory=dict)
+    average: Average = field(default_factory=Average)
+    precision: Literal["fp32", "bf16"] = "fp32"
+    zero_stage: Literal[0, 1] = 0
+    tick_kimg: Positive = 4.0
+    checkpoint_kimg: NonNegative = 20.0
+    keep_checkpoints: Count = 2
+    folder: str = "runs"
+
+    def __post_init__(self) -> None:
+        if not self.name or Path(self.name).name != self.name:
+            raise ValueError(f"name: {self.name!r} must be a plain folder name")
+
+    @property
+    def home(self) -> Path:
+        """The run's folder."""
+        return Path(self.folder) / self.name
+
+
+def load(path: Path, assignments: Sequence[str] = ()) -> Run:
+    """Read a run's YAML file and apply `key.sub=value` assignments, values in YAML.
+
+    Raises:
+        ValueError: one line that names the key and what is wrong with it.
+    """
+    try:
+        text = path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: cannot be read as a config ({error})") from None
+    try:
+        raw = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path}: is no YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(raw, dict):
+        raise ValueError(f"{path}: a config is a mapping of keys; the first is `name:`")
+    for assignment in assignments:
+        assign(raw, assignment)
+    return parse(raw, path)
+
+
+def assign(raw: dict[str, Any], assignment: str) -> None:
+    """Set one dotted key, in place: `game.penalties.0.weight=2`."""
+    key, equals, text = assignment.partition("=")
+    if not equals or not key:
+        raise ValueError(f"{assignment!r}: write key=value, such as length_kimg=100")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise ValueError(f"{key}: {text!r} is no YAML value") from None
+    *parents, last = key.split(".")
+    node: Any = raw
+    for part in parents:
+        node = _child(node, part, key, make=True)
+    if isinstance(node, list):
+        _child(node, last, key, make=False)
+        node[int(last)] = value
+    elif isinstance(node, dict):
+        node[last] = value
+    else:
+        raise ValueError(f"{key}: what stands before .{last} has no parts")
+
+
+def _child(node: Any, part: str, key: str, *, make: bool) -> Any:
+    if isinstance(node, dict):
+        return node.setdefault(part, {}) if make else node[part]
+    if isinstance(node, list):
+        if not part.isdigit() or int(part) >= len(node):
+            raise ValueError(f"{key}: {part!r} is no place in a list of {len(node)}")
+        return node[int(part)]
+    raise ValueError(f"{key}: what stands before .{part} has no parts")
+
+
+def parse(raw: Mapping[str, Any], source: Path) -> Run:
+    """Validate a config's mapping; `source` is the file it is from, beside which a game's own file is looked up.
+
+    Raises:
+        ValueError: one line that names the key.
+    """
+    if "game" not in raw:
+        raise ValueError(f"{source}: game: is missing; say what is played, such as `game: {{kind: gan}}`")
+    game = _read_game(raw["game"], source)
+    return _validate(Run, {**raw, "game": game}, source, "")
+
+
+def _read_game(raw: Any, source: Path) -> GameSettings:
+    options = {"kind": raw} if isinstance(raw, str) else dict(raw) if isinstance(raw, Mapping) else {}
+    kind = str(options.get("kind", ""))
+    if ":" not in kind:
+        return _validate(Annotated[GAN | WGANGP, BY_KIND], options, source, "game.")
+    file, _, name = kind.rpartition(":")
+    cls = _users_class(Path(file), name, source)
+    return _validate(cls, {key: value for key, value in options.items() if key != "kind"}, source, "game.")
+
+
+def _users_class(file: Path, name: str, source: Path) -> type:
+    """Load a user's settings class from its file, beside the config or where the command runs."""
+    places = [source.parent / file, file]
+    found = next((place for place in places if place.is_file()), None)
+    if found is None:
+        raise ValueError(f"{source}: game: there is no file {file}, neither beside the config nor in the current folder")
+    module_name = f"{USER_MODULE}{found.stem}"
+    spec = importlib.util.spec_from_file_location(module_name, found.resolve())
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[module_name] = module
+    try:
+        spec.loader.exec_module(module)
+    except (SyntaxError, ImportError) as error:
+        raise ValueError(f"{source}: game: {found} cannot be imported: {error}") from error
+    cls = getattr(module, name, None)
+    if not isinstance(cls, type) or not is_dataclass(cls) or not callable(getattr(cls, "build", None)):
+        raise ValueError(f"{source}: game: {found} must define a frozen dataclass {name} with a method build(data)")
+    if "__pydantic_config__" not in cls.__dict__:
+        cls.__pydantic_config__ = CONFIG  # pyright: ignore[reportAttributeAccessIssue]
+    return cls
+
+
+def _validate(kind: Any, raw: Any, source: Path, prefix: str) -> Any:
+    try:
+        return TypeAdapter(kind).validate_python(raw)
+    except ValidationError as error:
+        raise ValueError(f"{source}: {_first(error, prefix)}") from None
+
+
+def _first(error: ValidationError, prefix: str) -> str:
+    """The first complaint as `key: what to do`; how many more there are."""
+    details = error.errors()
+    detail = details[0]
+    key = prefix + ".".join(str(part) for part in detail["loc"])
+    if detail["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
+        message = "is no key of this config"
+    elif detail["type"] in ("missing", "missing_argument"):
+        message = "is missing"
+    else:
+        message = detail["msg"].removeprefix("Value error, ")
+        if not isinstance(detail["input"], dict | list) and not is_dataclass(detail["input"]):
+            message += f" (got {detail['input']!r})"
+    more = f" (and {len(details) - 1} more)" if len(details) > 1 else ""
+    return f"{key}: {message}{more}" if key else message + more
+
+
+def dump(run: Run) -> dict[str, Any]:
+    """The resolved config: every key with its value, as YAML and JSON can hold it, and as `parse` reads it again."""
+    raw = _plain(asdict(run))
+    cls = type(run.game)
+    if cls.__module__.startswith(USER_MODULE):
+        raw["game"] = {"kind": f"{inspect.getfile(cls)}:{cls.__name__}", **raw["game"]}
+    return raw
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value
+
+
+def refuse_changes(old: Mapping[str, Any], new: Mapping[str, Any], where: Path) -> None:
+    """Refuse to resume where a key differs that may not.
+
+    Raises:
+        ValueError: naming the first such keys with both values.
+    """
+    was, now = dict(_flat(old)), dict(_flat(new))
+    changed = [k for k in sorted(was.keys() | now.keys()) if was.get(k) != now.get(k) and not _may_change(k)]
+    if changed:
+        shown = ", ".join(f"{key} ({was.get(key, 'absent')} → {now.get(key, 'absent')})" for key in changed[:3])
+        raise ValueError(f"{where}: was begun with another config: {shown}; set them back, or give the run another name")
+
+
+def _may_change(key: str) -> bool:
+    parts = key.split(".")
+    return any(
+        len(parts) == len(pattern) and all(p in ("*", part) for p, part in zip(pattern, parts, strict=True))
+        for pattern in (k.split(".") for k in MAY_CHANGE)
+    )
+
+
+def _flat(value: Any, prefix: str = "") -> list[tuple[str, Any]]:
+    if isinstance(value, Mapping) and value:
+        return [pair for key, item in value.items() for pair in _flat(item, f"{prefix}{key}.")]
+    if isinstance(value, list) and value:
+        return [pair for i, item in enumerate(value) for pair in _flat(item, f"{prefix}{i}.")]
+    return [(prefix.removesuffix("."), value)]

@@ -1,0 +1,1 @@
+"""Many ranks as one: groups, players behind DeepSpeed, checkpoints."""

@@ -1,0 +1,77 @@
+"""Batch norm over the global batch: what makes a run on many ranks equal the run on one."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from bigan.game import Group
+from bigan.precision import wide
+
+
+class GlobalBatchNorm(nn.Module):
+    """Batch norm [N, C, *] whose moments are means over all ranks; for gloo, where torch's SyncBatchNorm refuses.
+
+    It takes over the parameters and buffers of the layer that it stands for, under the same names.
+    Every rank must hold the same number of samples.
+
+    Args:
+        norm: the layer to stand for.
+        group: the ranks.
+    """
+
+    running_mean: Tensor | None
+    running_var: Tensor | None
+    num_batches_tracked: Tensor | None
+
+    def __init__(self, norm: _BatchNorm, group: Group) -> None:
+        super().__init__()
+        self.group, self.eps, self.momentum, self.channels = group, norm.eps, norm.momentum, norm.num_features
+        self.weight, self.bias = norm.weight, norm.bias
+        for name in ("running_mean", "running_var", "num_batches_tracked"):
+            self.register_buffer(name, getattr(norm, name))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise by the global batch's moments in training, by the running ones in evaluation."""
+        mean, var = self.running_mean, self.running_var
+        if self.training or mean is None or var is None:
+            mean, var = self._moments(x)
+        shape = (1, self.channels) + (1,) * (x.ndim - 2)
+        y = (wide(x) - mean.view(shape)) * torch.rsqrt(var + self.eps).view(shape)
+        if self.weight is not None:
+            y = y * self.weight.view(shape) + self.bias.view(shape)
+        return y.to(x.dtype)
+
+    def _moments(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        dims = [d for d in range(x.ndim) if d != 1]
+        x = wide(x)
+        mean = self.group.mean(x.mean(dims))
+        var = self.group.mean((x - mean.view((1, -1) + (1,) * (x.ndim - 2))).square().mean(dims))
+        self._track(mean.detach(), var.detach(), self.group.size * x.numel() // self.channels)
+        return mean, var
+
+    @torch.no_grad()
+    def _track(self, mean: Tensor, var: Tensor, count: int) -> None:
+        if not self.training or self.running_mean is None or self.running_var is None or self.num_batches_tracked is None:
+            return
+        self.num_batches_tracked.add_(1)
+        rate = 1.0 / self.num_batches_tracked.item() if self.momentum is None else self.momentum
+        self.running_mean.lerp_(mean, rate)
+        self.running_var.lerp_(var * (count / max(count - 1, 1)), rate)
+
+
+def normalise_globally(module: nn.Module, group: Group, device: torch.device) -> nn.Module:
+    """Replace every batch norm within the module by one over all ranks; nothing to do in a group of one."""
+    if group.size == 1:
+        return module
+    if device.type == "cuda":
+        return nn.SyncBatchNorm.convert_sync_batchnorm(module)
+    if isinstance(module, _BatchNorm):
+        return GlobalBatchNorm(module, group)
+    for name, child in module.named_children():
+        setattr(module, name, normalise_globally(child, group, device))
+    return module
+
+
+def has_batch_norm(module: nn.Module) -> bool:
+    """Whether any layer couples the samples of a batch by batch norm."""
+    return any(isinstance(layer, _BatchNorm | GlobalBatchNorm) for layer in module.modules())

@@ -1,0 +1,101 @@
+"""A run's folder: `runs/NAME/` with the resolved config, the environment, events, grids and checkpoints."""
+
+import hashlib
+import importlib.metadata
+import json
+import platform
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from bigan.distributed import checkpoint
+
+
+class RunFolder:
+    """Where things of a run lie; nothing is written before `begin`."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.config = home / "config.yaml"
+        self.environment = home / "environment.json"
+        self.events = home / "events.jsonl"
+        self.grids = home / "grids"
+        self.checkpoints = home / "checkpoints"
+        self.evaluation = home / "evaluation.json"
+        self.features = home / "features"
+
+    def begin(self, config: dict[str, Any], environment: dict[str, Any]) -> None:
+        """Make the folder and write what the run is.
+
+        Raises:
+            ValueError: if the folder cannot be written.
+        """
+        try:
+            self.grids.mkdir(parents=True, exist_ok=True)
+            self.checkpoints.mkdir(exist_ok=True)
+            self.config.write_text(yaml.safe_dump(config, sort_keys=False))
+            self.environment.write_text(json.dumps(environment, indent=1) + "\n")
+        except OSError as error:
+            raise ValueError(f"{self.home}: cannot be written ({error.strerror}); set name= or folder=") from None
+
+    def check(self) -> None:
+        """Refuse a path at which no run folder can be, before anything else is done.
+
+        Raises:
+            ValueError: naming the path that stands in the way.
+        """
+        for path in (self.home, *self.home.parents):
+            if path.exists() and not path.is_dir():
+                raise ValueError(f"{path}: a file stands where the run folder belongs; move it, or set name= or folder=")
+        if self.home.is_dir() and any(self.home.iterdir()) and not self.config.is_file():
+            raise ValueError(f"{self.home}: is no run folder (it has no config.yaml); set name= or folder=")
+
+
+def open_run(path: Path) -> tuple[RunFolder, Path]:
+    """A run folder that exists, and its newest checkpoint.
+
+    Raises:
+        ValueError: if the path is no run folder, or nothing was saved yet.
+    """
+    folder = RunFolder(path)
+    if not folder.config.is_file():
+        raise ValueError(f"{path}: is no run folder (it has no config.yaml); give the path that `bigan train` printed")
+    newest = checkpoint.newest(folder.checkpoints)
+    if newest is None:
+        raise ValueError(f"{path}: holds no checkpoint yet; train it first")
+    return folder, newest
+
+
+def environment(backend: str, device: str, ranks: int) -> dict[str, Any]:
+    """What a figure of this run depends on: versions, commit, machine, kernels."""
+    packages = ("bigan", "torch", "torchvision", "deepspeed", "webdataset", "numpy", "pillow")
+    return {
+        "versions": {"python": platform.python_version(), **{name: _version(name) for name in packages}},
+        "commit": _commit(),
+        "machine": {"platform": platform.platform(), "processor": platform.machine(), "device": device},
+        "ranks": ranks,
+        "kernels": backend,
+    }
+
+
+def file_digest(path: Path) -> str:
+    """sha256 of a file, hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _commit() -> str | None:
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None

@@ -1,0 +1,217 @@
+"""What a game is: players, moves, and what a move may look at. docs/writing-a-game.md explains it; `play.py` plays it."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from torch import Tensor, nn
+
+from bigan.batch import Batch, DataSpec
+from bigan.clock import Clock, Draws
+
+Terms = Mapping[str, Tensor]
+"""Named scalar losses; their sum is descended."""
+
+Samples = Mapping[str, Tensor]
+"""Named outputs, one row a sample; "images" is [N, C, H, W] in [-1, 1]."""
+
+
+def always(clock: Clock, state: nn.Module) -> bool:
+    """The default of `Move.when`."""
+    return True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Move:
+    """One player descends one loss.
+
+    Attributes:
+        player: the only network that moves.
+        loss: from a context to named scalars, each a mean over the context's samples.
+        reads: streams of which each repetition reads a fresh batch.
+        repeat: how often in a row it is played (k critic steps).
+        when: whether it is played in this round; a pure function of what every rank shares.
+        name: keys its draws and its statistics; the player's name unless given.
+    """
+
+    player: str
+    loss: Callable[["Context"], Terms]
+    reads: tuple[str, ...] = ()
+    repeat: int = 1
+    when: Callable[[Clock, nn.Module], bool] = always
+    name: str = ""
+
+    def __post_init__(self) -> None:
+        if self.repeat < 1:
+            raise ValueError(f"move {self.name or self.player!r}: repeat is {self.repeat}; it must be at least 1")
+        if not self.name:
+            object.__setattr__(self, "name", self.player)
+
+
+@dataclass(frozen=True)
+class Round:
+    """What `Game.after` is given; equal on every rank.
+
+    Attributes:
+        clock: as it stands at the end of the round.
+        stats: "move/name" → mean over the round's samples.
+        kept: "move/name" → what the moves kept, [rows, …] in the order of repetitions, then of the global batch.
+        draws: random numbers, one row a sample of the global batch.
+    """
+
+    clock: Clock
+    stats: Mapping[str, float]
+    kept: Mapping[str, Tensor]
+    draws: Draws
+
+
+@dataclass(frozen=True, kw_only=True)
+class Game:
+    """What `build` of a game's settings returns: players and the order of play, as data.
+
+    Raises:
+        ValueError: if the parts do not fit together.
+    """
+
+    players: Mapping[str, nn.Module]
+    moves: Sequence[Move]
+    sample: Callable[["Context"], Samples]
+    averaged: frozenset[str] = frozenset()
+    state: nn.Module = field(default_factory=nn.Module)
+    after: Callable[[Round], None] | None = None
+
+    def __post_init__(self) -> None:
+        named = {move.player for move in self.moves} | self.averaged
+        if unknown := named - set(self.players):
+            raise ValueError(f"the game names players that it does not have: {', '.join(sorted(unknown))}")
+        names = [move.name for move in self.moves]
+        if len(names) != len(set(names)):
+            raise ValueError(f"two moves share a name ({', '.join(names)}); give each Move its own name=")
+        owner: dict[int, str] = {}
+        for name, module in self.players.items():
+            for parameter in module.parameters():
+                if (other := owner.setdefault(id(parameter), name)) != name:
+                    raise ValueError(f"players {other!r} and {name!r} share a parameter; each parameter belongs to one player")
+
+
+class GameSettings(Protocol):
+    """What a config's `game:` holds: a frozen dataclass whose fields are hyperparameters."""
+
+    def build(self, data: Mapping[str, DataSpec]) -> Game:
+        """Make the players and say how they play; a ValueError here reaches the user as one line."""
+        ...
+
+
+class Group(Protocol):
+    """The ranks that train together."""
+
+    @property
+    def rank(self) -> int:
+        """This process, from 0."""
+        ...
+
+    @property
+    def size(self) -> int:
+        """How many there are."""
+        ...
+
+    def mean(self, tensor: Tensor) -> Tensor:
+        """Mean over the ranks; differentiable, to second order."""
+        ...
+
+    def gather(self, tensor: Tensor) -> Tensor:
+        """Concatenate every rank's rows, in rank order; not differentiable."""
+        ...
+
+    def broadcast(self, tensors: Sequence[Tensor]) -> None:
+        """Overwrite the tensors by rank 0's."""
+        ...
+
+
+class Player(Protocol):
+    """One network with its optimizer, however it is spread over ranks."""
+
+    @property
+    def module(self) -> nn.Module:
+        """The network itself; forwards go through it."""
+        ...
+
+    @property
+    def average(self) -> nn.Module:
+        """Its averaged copy, or the network itself where none is kept."""
+        ...
+
+    def update(self, loss: Tensor, *, last: bool) -> None:
+        """Backward for one micro-batch; with `last`, the optimizer's step."""
+        ...
+
+    def follow(self, clock: Clock) -> None:
+        """Move the average towards the weights."""
+        ...
+
+
+class Feed(Protocol):
+    """A stream as one rank reads it."""
+
+    def read(self, start: int, count: int) -> Batch:
+        """Samples start … start + count - 1 of the endless stream, on the rank's device."""
+        ...
+
+
+class Context:
+    """All that a loss may look at; see docs/writing-a-game.md.
+
+    Attributes:
+        players: name → module; in a move the live ones, all frozen but the mover; in `Game.sample` the averages.
+        draws: keyed random numbers, `count` rows.
+        clock: progress; `step` is the mover's own count of optimizer steps.
+        state: the game's state, to be read only.
+    """
+
+    def __init__(
+        self,
+        *,
+        players: Mapping[str, nn.Module],
+        batches: Mapping[str, Batch],
+        draws: Draws,
+        clock: Clock,
+        state: nn.Module,
+        step: int = 0,
+    ) -> None:
+        self.players, self.draws, self.clock, self.state, self.step = players, draws, clock, state, step
+        self.observed: list[tuple[str, Tensor]] = []
+        self.kept: dict[str, Tensor] = {}
+        self._batches = batches
+
+    @property
+    def count(self) -> int:
+        """How many samples this context holds."""
+        return self.draws.count
+
+    def batch(self, stream: str) -> Batch:
+        """The fresh batch of a stream that the move reads.
+
+        Raises:
+            ValueError: if the move does not name the stream in `reads`.
+        """
+        if stream not in self._batches:
+            raise ValueError(f"this move has no batch of {stream!r}; name the stream in Move(reads=...)")
+        return self._batches[stream]
+
+    def normal(self, name: str, *shape: int) -> Tensor:
+        """Standard normal numbers [count, *shape]."""
+        return self.draws.normal(name, *shape)
+
+    def uniform(self, name: str, *shape: int) -> Tensor:
+        """Numbers in [0, 1], [count, *shape]."""
+        return self.draws.uniform(name, *shape)
+
+    def observe(self, name: str, values: Tensor) -> None:
+        """Record a statistic; its mean over samples, micro-batches and ranks is logged and given to `Game.after`."""
+        self.observed.append((name, values.detach()))
+
+    def keep(self, name: str, tensor: Tensor) -> None:
+        """Hand a tensor [count, …] to `Game.after`, which sees the global batch of it."""
+        if len(tensor) != self.count:
+            raise ValueError(f"keep({name!r}): {len(tensor)} rows for {self.count} samples")
+        self.kept[name] = tensor.detach()

@@ -1,0 +1,75 @@
+"""The game of two: a generator against a critic, under any objective and any gradient penalties (Goodfellow et al., 2014)."""
+
+from collections.abc import Mapping
+from dataclasses import field
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from bigan.batch import DataSpec, image_shape
+from bigan.game import Context, Game, Move, Samples, Terms
+from bigan.networks.dcgan import DCGANCritic, DCGANGenerator
+from bigan.objectives import NonSaturating, Objective
+from bigan.penalties import Penalty, judge, mix
+from bigan.settings import Count, settings
+
+
+@settings
+class GAN:
+    """Settings of the game; reads the stream "real".
+
+    Attributes:
+        critic_steps: how often the critic moves before the generator does.
+    """
+
+    kind: Literal["gan"] = "gan"
+    generator: DCGANGenerator = field(default_factory=DCGANGenerator)
+    critic: DCGANCritic = field(default_factory=DCGANCritic)
+    objective: Objective = field(default_factory=NonSaturating)
+    penalties: tuple[Penalty, ...] = ()
+    critic_steps: Count = 1
+
+    def __post_init__(self) -> None:
+        if self.penalties and self.critic.norm == "batch":
+            raise ValueError("penalties: a gradient penalty needs a critic that judges each image alone; set critic.norm=none")
+        kinds = [penalty.kind for penalty in self.penalties]
+        if len(kinds) != len(set(kinds)):
+            raise ValueError(f"penalties: {', '.join(kinds)}: name each kind once")
+
+    def build(self, data: Mapping[str, DataSpec]) -> Game:
+        """The players for these images."""
+        shape = image_shape(data, "real")
+        return Game(
+            players={"generator": self.generator.build(shape), "critic": self.critic.build(shape)},
+            averaged=frozenset({"generator"}),
+            moves=(
+                Move(player="critic", loss=self.critic_loss, reads=("real",), repeat=self.critic_steps),
+                Move(player="generator", loss=self.generator_loss),
+            ),
+            sample=self.sample,
+        )
+
+    def critic_loss(self, ctx: Context) -> Terms:
+        """The objective's critic loss, and the penalties that are due."""
+        real = ctx.batch("real").images
+        with torch.no_grad():
+            fake = self.generate(ctx).to(real.dtype)
+        points = {"real": lambda: real, "fake": lambda: fake, "mix": lambda: mix(real, fake, ctx.uniform("mix"))}
+        logits, penalties = judge(ctx.players["critic"], self.penalties, ctx.step, points)
+        ctx.observe("D(real)", logits["real"].float().sigmoid())
+        ctx.observe("D(fake)", logits["fake"].float().sigmoid())
+        return {"adversarial": self.objective.critic(logits["real"].float(), logits["fake"].float()), **penalties}
+
+    def generator_loss(self, ctx: Context) -> Terms:
+        """The objective's generator loss."""
+        logits = ctx.players["critic"](self.generate(ctx))
+        return {"adversarial": self.objective.generator(logits.float())}
+
+    def generate(self, ctx: Context) -> Tensor:
+        """Fresh images [N, C, H, W]."""
+        return ctx.players["generator"](ctx.normal("latent", self.generator.latent))
+
+    def sample(self, ctx: Context) -> Samples:
+        """Images alone."""
+        return {"images": self.generate(ctx)}

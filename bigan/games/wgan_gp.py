@@ -1,0 +1,39 @@
+"""WGAN-GP: the Wasserstein game with a two-sided gradient penalty (Gulrajani et al., 2017, algorithm 1)."""
+
+from collections.abc import Mapping
+from dataclasses import field
+from typing import Literal
+
+from bigan.batch import DataSpec
+from bigan.game import Game
+from bigan.games.gan import GAN
+from bigan.networks.dcgan import DCGANCritic, DCGANGenerator
+from bigan.objectives import Wasserstein
+from bigan.penalties import GradientPenalty
+from bigan.settings import Count, NonNegative, settings
+
+
+@settings
+class WGANGP:
+    """Settings of the game, with the paper's as defaults; its Adam has lr 1e-4 and betas (0, 0.9). Reads the stream "real".
+
+    Attributes:
+        weight: λ of the penalty.
+        critic_steps: n_critic.
+    """
+
+    kind: Literal["wgan_gp"] = "wgan_gp"
+    generator: DCGANGenerator = field(default_factory=DCGANGenerator)
+    critic: DCGANCritic = field(default_factory=DCGANCritic)
+    weight: NonNegative = 10.0
+    critic_steps: Count = 5
+
+    def build(self, data: Mapping[str, DataSpec]) -> Game:
+        """The game of two under the Wasserstein objective and its penalty."""
+        return GAN(
+            generator=self.generator,
+            critic=self.critic,
+            objective=Wasserstein(),
+            penalties=(GradientPenalty(weight=self.weight),),
+            critic_steps=self.critic_steps,
+        ).build(data)

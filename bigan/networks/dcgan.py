@@ -1,0 +1,81 @@
+"""The generator and the critic of DCGAN (Radford et al., 2016), for any image that is a small base doubled k times."""
+
+from itertools import pairwise
+from typing import Literal
+
+from torch import Tensor, nn
+
+from bigan.networks.layers import BiasLeakyReLU, Norm, activation, init_kaiming, init_normal, pyramid
+from bigan.settings import Count, settings
+
+
+@settings
+class DCGANGenerator:
+    """Settings of the generator.
+
+    Attributes:
+        latent: length of z.
+        width: channels at half the image's size; they double with each halving below it.
+        max_width: upper bound of the channels.
+        norm: "batch" as in the paper, or "none".
+    """
+
+    kind: Literal["dcgan"] = "dcgan"
+    latent: Count = 100
+    width: Count = 64
+    max_width: Count = 512
+    norm: Norm = "batch"
+
+    def build(self, shape: tuple[int, int, int]) -> nn.Module:
+        """The network: latents [N, latent] → images [N, C, H, W] in [-1, 1]; ValueError for a size it cannot make."""
+        doublings, base = pyramid(shape)
+        widths = [min(self.width << k, self.max_width) for k in reversed(range(doublings))]
+        network = _Generator(self.latent, widths, base, shape[0], self.norm)
+        init_normal(network) if self.norm == "batch" else init_kaiming(network)
+        return network
+
+
+class _Generator(nn.Module):
+    def __init__(self, latent: int, widths: list[int], base: tuple[int, int], channels: int, norm: Norm) -> None:
+        super().__init__()
+        self.latent = latent
+        self.project = nn.ConvTranspose2d(latent, widths[0], base, bias=False)
+        self.blocks = nn.Sequential(activation(widths[0], norm))
+        for before, after in pairwise(widths):
+            self.blocks.append(nn.ConvTranspose2d(before, after, 4, 2, 1, bias=False))
+            self.blocks.append(activation(after, norm))
+        self.to_image = nn.ConvTranspose2d(widths[-1], channels, 4, 2, 1)
+
+    def forward(self, z: Tensor) -> Tensor:
+        return self.to_image(self.blocks(self.project(z[:, :, None, None]))).tanh()
+
+
+@settings
+class DCGANCritic:
+    """Settings of the critic.
+
+    Attributes:
+        width: channels at half the image's size; they double with each halving below it.
+        max_width: upper bound of the channels.
+        norm: "batch" as in the paper (all layers but the first), or "none", which gradient penalties need.
+    """
+
+    kind: Literal["dcgan"] = "dcgan"
+    width: Count = 64
+    max_width: Count = 512
+    norm: Norm = "none"
+
+    def build(self, shape: tuple[int, int, int]) -> nn.Module:
+        """The network: images [N, C, H, W] → logits [N]; ValueError for a size it cannot halve."""
+        halvings, base = pyramid(shape)
+        layers = nn.Sequential()
+        before = shape[0]
+        for k in range(halvings):
+            after = min(self.width << k, self.max_width)
+            layers.append(nn.Conv2d(before, after, 4, 2, 1, bias=False))
+            layers.append(BiasLeakyReLU(after) if k == 0 else activation(after, self.norm))
+            before = after
+        layers.append(nn.Conv2d(before, 1, base))
+        layers.append(nn.Flatten(0))
+        init_normal(layers) if self.norm == "batch" else init_kaiming(layers)
+        return layers

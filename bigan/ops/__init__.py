@@ -1,0 +1,26 @@
+"""Operators with kernels of their own. They load at import; without them the plain PyTorch twins run, said in one line.
+
+`backend()` says which run and why; `describe()` gives the lines that `bigan doctor` prints.
+"""
+
+from bigan.ops import _load
+from bigan.ops import bias_leaky_relu as _bias_leaky_relu
+from bigan.ops._load import Backend, KernelsMissingError
+
+_BACKEND = _load.load()
+_bias_leaky_relu.register()
+bias_leaky_relu = _bias_leaky_relu.bias_leaky_relu
+
+__all__ = ["Backend", "KernelsMissingError", "backend", "bias_leaky_relu", "describe"]
+
+
+def backend() -> Backend:
+    """Return which kernels run in this process, and why not more."""
+    return _BACKEND
+
+
+def describe() -> list[str]:
+    """Return what `bigan doctor` prints about the kernels: which are built, for what, and why not more."""
+    lines = [f"kernels: {_BACKEND}"]
+    lines += [f"  {key}: {value}" for key, value in _BACKEND.build.items()]
+    return lines

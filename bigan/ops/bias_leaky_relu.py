@@ -1,0 +1,119 @@
+"""Bias and leaky ReLU in one pass that keeps one sign bit an element, with a derivative that makes no zeros.
+
+PyTorch's own `leaky_relu_backward` declares its derivative with respect to the activation as a tensor of zeros. In a
+gradient penalty those zeros run through a whole convolution backward. Here that derivative is `None`.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bigan.ops import reference
+
+
+def bias_leaky_relu(x: Tensor, bias: Tensor | None = None, slope: float = 0.2) -> Tensor:
+    """Return `leaky_relu(x + bias)`: z where z = x + bias > 0, otherwise slope · z (at z = 0 the derivative is `slope`).
+
+    The sum is taken in fp32 (fp64 for fp64) and rounded once. Differentiable to any order in x and bias; kept for the
+    backward is one bit an element. The bias gradient is deterministic and does not depend on the number of threads.
+
+    Args:
+        x: [N, C, *] (two dimensions or more), fp32, bf16, fp16 or fp64. Contiguous and channels_last tensors are read as
+            they lie, and the result has their format; others are made contiguous.
+        bias: [C], of any floating type; its gradient has its own type. None: no bias.
+        slope: factor of the negative side.
+
+    Returns:
+        A tensor of the shape and type of x.
+
+    Raises:
+        ValueError: fewer than two dimensions, another type, or a bias whose shape or device does not fit.
+    """
+    _check(x, bias)
+    if bias is not None:
+        # Cast once, [C] values: the kernels then know one bias type an input type, and autograd casts the gradient back.
+        bias = bias.to(reference.accumulation_dtype(x.dtype))
+    y, _ = torch.ops.bigan.bias_leaky_relu(x, bias, slope, _lies_channels_last(x))
+    return y
+
+
+def _check(x: Tensor, bias: Tensor | None) -> None:
+    if x.dim() < 2:
+        raise ValueError(f"bias_leaky_relu: x must be [N, C, *], got {x.dim()} dimension(s)")
+    if x.dtype not in reference.DTYPES:
+        raise ValueError(f"bias_leaky_relu: x must be fp32, bf16, fp16 or fp64, got {x.dtype}")
+    if bias is None:
+        return
+    if bias.dim() != 1 or bias.shape[0] != x.shape[1]:
+        raise ValueError(f"bias_leaky_relu: bias must be [{x.shape[1]}] for x {list(x.shape)}, got {list(bias.shape)}")
+    if not bias.is_floating_point() or bias.device != x.device:
+        raise ValueError(f"bias_leaky_relu: bias must be floating and on {x.device}, got {bias.dtype} on {bias.device}")
+
+
+def _lies_channels_last(x: Tensor) -> bool:
+    # Where both formats describe the same memory (C = 1, or no pixels), contiguous is the name for it.
+    if x.dim() not in (4, 5) or x.is_contiguous():
+        return False
+    return x.is_contiguous(memory_format=reference.memory_format(x.dim(), channels_last=True))
+
+
+# The derivatives are registered on the operators (`torch.library.register_autograd`), not written as an
+# `autograd.Function` around them. Registered, they belong to the operator: whoever calls it, a backward included, gets
+# them, which is what makes every order right; torch.compile sees one operator in forward and one in backward instead of
+# a Function whose `set_materialize_grads(False)` it would have to trace; and opcheck can test them. The zero-free double
+# backward needs only `set_materialize_grads(False)` and `None`, and both pass through the registered form.
+
+
+def _forward_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    ctx.set_materialize_grads(False)
+    _, _, ctx.slope, ctx.channels_last = inputs
+    ctx.save_for_backward(output[1])
+
+
+def _forward_derivative(ctx: Any, grad_y: Tensor | None, _grad_bits: None) -> tuple[Tensor | None, ...]:
+    if grad_y is None:
+        return None, None, None, None
+    (bits,) = ctx.saved_tensors
+    needs_x, needs_bias = ctx.needs_input_grad[:2]
+    dx, db = torch.ops.bigan.mask_multiply(grad_y, bits, ctx.slope, ctx.channels_last, needs_bias)
+    return dx if needs_x else None, db if needs_bias else None, None, None
+
+
+def _multiply_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    ctx.set_materialize_grads(False)
+    g, bits, ctx.slope, ctx.channels_last, ctx.sum_bias = inputs
+    ctx.shape, ctx.dtype = g.shape, g.dtype
+    ctx.save_for_backward(bits)
+
+
+def _multiply_derivative(ctx: Any, grad_dx: Tensor | None, grad_db: Tensor | None) -> tuple[Tensor | None, ...]:
+    # (g m, Σ g m) is linear in g, so its derivative is the same multiplication of (grad_dx + grad_db broadcast).
+    total = grad_dx
+    if ctx.sum_bias and grad_db is not None:
+        rows = reference.per_channel(grad_db, len(ctx.shape))
+        total = rows.expand(ctx.shape) if total is None else total + rows
+    if total is None:
+        return None, None, None, None, None
+    (bits,) = ctx.saved_tensors
+    dg, _ = torch.ops.bigan.mask_multiply(total.to(ctx.dtype), bits, ctx.slope, ctx.channels_last, False)
+    return dg, None, None, None, None
+
+
+def _forward_fake(x: Tensor, bias: Tensor | None, slope: float, channels_last: bool) -> tuple[Tensor, Tensor]:
+    like = x.contiguous(memory_format=reference.memory_format(x.dim(), channels_last))
+    return torch.empty_like(like), x.new_empty((x.numel() + 7) // 8, dtype=torch.uint8)
+
+
+def _multiply_fake(g: Tensor, bits: Tensor, slope: float, channels_last: bool, sum_bias: bool) -> tuple[Tensor, Tensor]:
+    like = g.contiguous(memory_format=reference.memory_format(g.dim(), channels_last))
+    total = g.new_empty(g.shape[1] if sum_bias else 0, dtype=reference.accumulation_dtype(g.dtype))
+    return torch.empty_like(like), total
+
+
+def register() -> None:
+    """Register the fakes and the derivatives; called once, by the import of `bigan.ops`, after the kernels."""
+    torch.library.register_fake("bigan::bias_leaky_relu", _forward_fake)
+    torch.library.register_fake("bigan::mask_multiply", _multiply_fake)
+    torch.library.register_autograd("bigan::bias_leaky_relu", _forward_derivative, setup_context=_forward_context)
+    torch.library.register_autograd("bigan::mask_multiply", _multiply_derivative, setup_context=_multiply_context)

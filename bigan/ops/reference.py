@@ -1,0 +1,76 @@
+"""Plain PyTorch twins of the operators in `csrc`: the definition that every kernel is tested against.
+
+They have the schemas of `csrc/ops.cpp`, compute in the accumulation type, and stand in for a kernel that is not built.
+"""
+
+import torch
+from torch import Tensor
+
+DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
+
+SCHEMAS = (
+    "bias_leaky_relu(Tensor x, Tensor? bias, float slope, bool channels_last) -> (Tensor y, Tensor bits)",
+    "mask_multiply(Tensor g, Tensor bits, float slope, bool channels_last, bool sum_bias) -> (Tensor dx, Tensor db)",
+)
+
+
+def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
+    """Return the type in which an element is computed and a sum is kept: fp64 for fp64, otherwise fp32."""
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+def memory_format(dim: int, channels_last: bool) -> torch.memory_format:
+    """Return the memory format of a tensor of `dim` dimensions; `channels_last` exists for 4 and 5."""
+    if not channels_last:
+        return torch.contiguous_format
+    return torch.channels_last if dim == 4 else torch.channels_last_3d
+
+
+def per_channel(values: Tensor, dim: int) -> Tensor:
+    """View `values: [C]` as `[1, C, 1, …]`, to broadcast against a tensor of `dim` dimensions."""
+    return values.view(1, -1, *[1] * (dim - 2))
+
+
+def pack_bits(positive: Tensor, channels_last: bool) -> Tensor:
+    """Pack `positive: [N, C, *] bool` in memory order into `[ceil(numel / 8)] uint8`, lowest bit first, zero-padded."""
+    order = positive.movedim(1, -1) if channels_last else positive
+    flat = torch.nn.functional.pad(order.reshape(-1), (0, -positive.numel() % 8))
+    weights = torch.tensor([1 << k for k in range(8)], dtype=torch.uint8, device=positive.device)
+    return (flat.view(-1, 8) * weights).sum(1, dtype=torch.uint8)
+
+
+def unpack_bits(bits: Tensor, shape: torch.Size, channels_last: bool) -> Tensor:
+    """Undo `pack_bits`: return a bool tensor of `shape`."""
+    shifts = torch.arange(8, dtype=torch.uint8, device=bits.device)
+    flat = (bits.view(-1, 1) >> shifts & 1).bool().view(-1)[: shape.numel()]
+    if not channels_last:
+        return flat.view(shape)
+    return flat.view(shape[0], *shape[2:], shape[1]).movedim(-1, 1)
+
+
+def bias_leaky_relu(x: Tensor, bias: Tensor | None, slope: float, channels_last: bool) -> tuple[Tensor, Tensor]:
+    """Return `(leaky_relu(x + bias), packed signs)`; see `bigan.ops.bias_leaky_relu`.
+
+    x: [N, C, *]; bias: [C] in the accumulation type of x. The result lies in the memory format that `channels_last` says.
+    """
+    x = x.contiguous(memory_format=memory_format(x.dim(), channels_last))
+    z = x.to(accumulation_dtype(x.dtype))
+    if bias is not None:
+        z = z + per_channel(bias, x.dim())
+    positive = z > 0
+    y = torch.empty_like(x).copy_(torch.where(positive, z, z * slope))
+    return y, pack_bits(positive, channels_last)
+
+
+def mask_multiply(g: Tensor, bits: Tensor, slope: float, channels_last: bool, sum_bias: bool) -> tuple[Tensor, Tensor]:
+    """Return `(g * m, sum of g * m over all dimensions but 1)`, where m is 1 where the bit is set and `slope` elsewhere.
+
+    g: [N, C, *]; bits: [ceil(numel / 8)] in the memory order that `channels_last` says. The sum is in the accumulation type
+    and empty unless `sum_bias`.
+    """
+    g = g.contiguous(memory_format=memory_format(g.dim(), channels_last))
+    wide = g.to(accumulation_dtype(g.dtype))
+    product = torch.where(unpack_bits(bits, g.shape, channels_last), wide, wide * slope)
+    others = [d for d in range(g.dim()) if d != 1]
+    total = product.sum(others) if sum_bias else product.new_empty(0)
+    return torch.empty_like(g).copy_(product), total

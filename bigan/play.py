@@ -1,0 +1,178 @@
+"""Play a game: the loop within a round. It knows players, moves and streams, and nothing of generators and critics."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from bigan.clock import Clock, Draws, digest
+from bigan.game import Context, Feed, Game, Group, Move, Player, Round, Samples, Terms
+from bigan.precision import wide
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """What one rank plays with.
+
+    Attributes:
+        micro_batch: samples of one forward on this rank; divides batch / ranks.
+        seed: of every draw.
+        bf16: run the losses under bfloat16 autocast.
+    """
+
+    game: Game
+    players: Mapping[str, Player]
+    feeds: Mapping[str, Feed]
+    group: Group
+    micro_batch: int
+    seed: int
+    device: torch.device
+    bf16: bool = False
+
+    @property
+    def modules(self) -> dict[str, nn.Module]:
+        """Name → live module."""
+        return {name: player.module for name, player in self.players.items()}
+
+    @property
+    def averages(self) -> dict[str, nn.Module]:
+        """Name → averaged module, or the live one where none is kept."""
+        return {name: player.average for name, player in self.players.items()}
+
+
+class Meter:
+    """Means by name, over micro-batches, rounds and ranks, without waiting for the device until they are read."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, Tensor] = {}
+
+    def add(self, name: str, sum_and_count: Tensor) -> None:
+        """Add [2]: a sum, and how many values it holds."""
+        self._sums[name] = self._sums[name] + sum_and_count if name in self._sums else sum_and_count
+
+    def update(self, other: "Meter") -> None:
+        """Add another meter's sums."""
+        for name, sum_and_count in other._sums.items():
+            self.add(name, sum_and_count)
+
+    def means(self, group: Group) -> dict[str, float]:
+        """The means over all ranks; a collective, as every rank has seen the same names."""
+        if not self._sums:
+            return {}
+        names = sorted(self._sums)
+        sums = group.mean(torch.stack([self._sums[name] for name in names])).tolist()
+        return {name: total / count for name, (total, count) in zip(names, sums, strict=True)}
+
+
+@contextmanager
+def frozen(modules: Sequence[nn.Module]) -> Iterator[None]:
+    """Within, no parameter of the modules asks for a gradient; afterwards their buffers are what they were.
+
+    Batch norm still normalises by the batch and spectral norm still estimates, but neither leaves a trace.
+    """
+    trained = [p for module in modules for p in module.parameters() if p.requires_grad]
+    buffers = [buffer for module in modules for buffer in module.buffers()]
+    before = [buffer.clone() for buffer in buffers]
+    for parameter in trained:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in trained:
+            parameter.requires_grad_(True)
+        with torch.no_grad():
+            for buffer, value in zip(buffers, before, strict=True):
+                buffer.copy_(value)
+
+
+def play(table: Table, clock: Clock, meter: Meter) -> Clock:
+    """Play one round, every move in its order. Returns the clock after it; adds the round's statistics to the meter."""
+    stats = Meter()
+    kept: dict[str, list[Tensor]] = {}
+    for move in table.game.moves:
+        if move.when(clock, table.game.state):
+            for repetition in range(move.repeat):
+                clock = _play_move(table, clock, move, repetition, stats, kept)
+    clock = clock.next_round()
+    if table.game.after is not None:
+        draws = Draws((table.seed, clock.attempt, "after", clock.round), 0, clock.batch, table.device)
+        gathered = {name: torch.cat(tensors) for name, tensors in kept.items()}
+        table.game.after(Round(clock, stats.means(table.group), gathered, draws))
+        table.group.broadcast(list(table.game.state.buffers()))
+    meter.update(stats)
+    return clock
+
+
+def _play_move(table: Table, clock: Clock, move: Move, repetition: int, stats: Meter, kept: dict[str, list[Tensor]]) -> Clock:
+    """One player's loss over its share of a fresh global batch, in micro-batches, and one step."""
+    share = clock.batch // table.group.size
+    first = table.group.rank * share
+    key = (table.seed, clock.attempt, clock.round, move.name, repetition)
+    torch.manual_seed(digest((*key, table.group.rank), size=7))  # for layers that draw from torch itself, such as dropout
+    batches = {stream: table.feeds[stream].read(clock.positions.get(stream, 0) + first, share) for stream in move.reads}
+    player = table.players[move.player]
+    others = [module for name, module in table.modules.items() if name != move.player]
+    mine: dict[str, list[Tensor]] = {}
+    for offset in range(0, share, table.micro_batch):
+        context = Context(
+            players=table.modules,
+            batches={stream: batch.rows(offset, table.micro_batch) for stream, batch in batches.items()},
+            draws=Draws(key, first + offset, table.micro_batch, table.device),
+            clock=clock,
+            state=table.game.state,
+            step=clock.steps.get(move.player, 0),
+        )
+        with frozen(others):
+            with torch.autocast(table.device.type, torch.bfloat16, enabled=table.bf16):
+                terms = move.loss(context)
+            loss = _total(move, terms)
+            player.update(loss * (table.micro_batch / share), last=offset + table.micro_batch == share)
+        for name, value in (*terms.items(), *((name, value) for name, value in context.observed)):
+            stats.add(f"{move.name}/{name}", _sum_and_count(value))
+        for name, tensor in context.kept.items():
+            mine.setdefault(name, []).append(tensor)
+    for name, tensors in mine.items():
+        kept.setdefault(f"{move.name}/{name}", []).append(table.group.gather(torch.cat(tensors)))
+    player.follow(clock)
+    for stream in move.reads:
+        clock = clock.read(stream)
+    return clock.stepped(move.player)
+
+
+def _total(move: Move, terms: Terms) -> Tensor:
+    """The sum of a move's terms in float32 or wider."""
+    if not terms:
+        raise ValueError(f"the loss of move {move.name!r} returned no terms")
+    for name, term in terms.items():
+        if term.numel() != 1:
+            raise ValueError(f"term {name!r} of move {move.name!r} has shape {list(term.shape)}; return a scalar")
+    return torch.stack([wide(term).reshape(()) for term in terms.values()]).sum()
+
+
+def _sum_and_count(values: Tensor) -> Tensor:
+    values = values.detach().double()
+    return torch.stack([values.sum(), values.new_tensor(float(values.numel()))])
+
+
+@torch.no_grad()
+def sample(
+    game: Game,
+    players: Mapping[str, nn.Module],
+    clock: Clock,
+    count: int,
+    *,
+    device: torch.device,
+    start: int = 0,
+    seed: int = 0,
+) -> Samples:
+    """Samples start … start + count - 1 under a seed, in eval mode; their draws depend on neither clock nor division."""
+    training = {name: module.training for name, module in players.items()}
+    for module in players.values():
+        module.eval()
+    draws = Draws((seed, "sample"), start, count, device)
+    samples = game.sample(Context(players=players, batches={}, draws=draws, clock=clock, state=game.state))
+    for name, module in players.items():
+        module.train(training[name])
+    return samples

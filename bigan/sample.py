@@ -1,0 +1,106 @@
+"""Samples of a trained run, as a picture, an array or files."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from bigan.batch import DataSpec
+from bigan.config import Run, parse
+from bigan.distributed import checkpoint
+from bigan.distributed.checkpoint import Checkpoint
+from bigan.distributed.group import local_device
+from bigan.folder import RunFolder, open_run
+from bigan.game import Game
+from bigan.play import sample
+from bigan.report.grid import save_grid, save_image, to_uint8
+
+CHUNK = 250
+
+
+@dataclass(frozen=True)
+class Restored:
+    """A run as its newest checkpoint left it."""
+
+    folder: RunFolder
+    run: Run
+    saved: Checkpoint
+    game: Game
+    players: dict[str, nn.Module]
+    device: torch.device
+
+    def images(self, count: int, seed: int) -> Iterator[Tensor]:
+        """Samples 0 … count - 1 under a seed: chunks [n, C, H, W] in [-1, 1] on the CPU.
+
+        Raises:
+            ValueError: if the game samples no images.
+        """
+        for start in range(0, count, CHUNK):
+            size = min(CHUNK, count - start)
+            samples = sample(self.game, self.players, self.saved.clock, size, start=start, seed=seed, device=self.device)
+            if "images" not in samples:
+                raise ValueError(f"{self.folder.home}: its game samples {', '.join(samples)}, no images")
+            yield samples["images"].float().cpu()
+
+
+def restore(path: Path, *, live: bool = False) -> Restored:
+    """Rebuild a run's players from its newest checkpoint; the data set need not be there.
+
+    Args:
+        path: the run folder.
+        live: take the live weights and not the averages.
+    """
+    folder, newest = open_run(path)
+    saved = checkpoint.load(newest)
+    run = parse(saved.config, folder.config)
+    specs = {name: _spec(entry["spec"]) for name, entry in saved.data.items()}
+    game = run.game.build(specs)
+    device = local_device()
+    game.state.load_state_dict(saved.part("state."))
+    players: dict[str, nn.Module] = {}
+    for name, module in game.players.items():
+        part = "average" if name in game.averaged and not live else "module"
+        module.load_state_dict(saved.part(f"player.{name}.{part}."))
+        players[name] = module.to(device).to(memory_format=torch.channels_last).requires_grad_(False)
+    return Restored(folder, run, saved, game, players, device)
+
+
+def write_samples(path: Path, out: Path, *, count: int, seed: int, live: bool = False) -> None:
+    """Write samples of a run: OUT.png a grid, OUT.npz one array `images` [N, H, W, C] uint8, otherwise a folder of PNGs.
+
+    Raises:
+        ValueError: if the run cannot be restored, or OUT cannot be written.
+    """
+    if count < 1:
+        raise ValueError(f"--count {count}: at least one sample")
+    restored = restore(path, live=live)
+    try:
+        _write(restored, out, count, seed)
+    except OSError as error:
+        raise ValueError(f"{out}: cannot be written ({error.strerror})") from None
+
+
+def _write(restored: Restored, out: Path, count: int, seed: int) -> None:
+    chunks = restored.images(count, seed)
+    if out.suffix == ".png":
+        out.parent.mkdir(parents=True, exist_ok=True)
+        save_grid(torch.cat(list(chunks)), out)
+    elif out.suffix == ".npz":
+        out.parent.mkdir(parents=True, exist_ok=True)
+        np.savez_compressed(out, images=np.concatenate([_pixels(chunk) for chunk in chunks]))
+    else:
+        out.mkdir(parents=True, exist_ok=True)
+        for number, pixels in enumerate(image for chunk in chunks for image in _pixels(chunk)):
+            save_image(pixels, out / f"{number:06d}.png")
+
+
+def _pixels(images: Tensor) -> NDArray[np.uint8]:
+    return to_uint8(images).numpy()
+
+
+def _spec(plain: dict[str, object]) -> DataSpec:
+    return DataSpec(**{key: tuple(value) if isinstance(value, list) else value for key, value in plain.items()})  # pyright: ignore[reportArgumentType]

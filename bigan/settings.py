@@ -1,0 +1,31 @@
+"""The vocabulary of settings: a decorator, and the bounds and tags that their fields carry.
+
+The component is its config: `R1(weight=10.0)` is what the YAML says, what is validated and what computes the penalty.
+"""
+
+from dataclasses import dataclass
+from typing import Annotated, TypeVar, dataclass_transform
+
+from annotated_types import Ge, Gt, Lt
+from pydantic import ConfigDict, Discriminator
+
+Count = Annotated[int, Ge(1)]
+NonNegative = Annotated[float, Ge(0)]
+Positive = Annotated[float, Gt(0)]
+Fraction = Annotated[float, Ge(0), Lt(1)]
+
+T = TypeVar("T")
+
+CONFIG = ConfigDict(extra="forbid", allow_inf_nan=False, arbitrary_types_allowed=True)
+"""Of every settings class; a user's own dataclass is given it when it is read."""
+
+BY_KIND = Discriminator("kind")
+"""Marks a union whose members are told apart by their field `kind`: `Annotated[R1 | R2, BY_KIND]`."""
+
+
+@dataclass_transform(frozen_default=True, kw_only_default=True)
+def settings(cls: type[T]) -> type[T]:
+    """A frozen, keyword-only dataclass that refuses unknown keys when it is read from a config."""
+    made = dataclass(frozen=True, kw_only=True)(cls)
+    made.__pydantic_config__ = CONFIG  # pyright: ignore[reportAttributeAccessIssue]
+    return made

@@ -1,0 +1,159 @@
+// Eight elements in the accumulation type, for three instruction sets with one interface. Eight, because a byte of sign
+// bits is then one vector. All three round alike, operation by operation, so that results are equal bit for bit.
+#pragma once
+
+#include <torch/headeronly/util/BFloat16.h>
+#include <torch/headeronly/util/Half.h>
+
+#include <cstdint>
+
+#include "../bias_leaky_relu.h"
+#include "capability.h"
+
+#if BIGAN_X86
+#include <immintrin.h>
+#endif
+
+// Compile what lies between for more than the baseline; the callers are chosen at run time.
+#define BIGAN_STRING(text) #text
+#if defined(__clang__)
+#define BIGAN_TARGET_BEGIN(features) \
+  _Pragma(BIGAN_STRING(clang attribute push(__attribute__((target(features))), apply_to = function)))
+#define BIGAN_TARGET_END _Pragma("clang attribute pop")
+#else
+#define BIGAN_TARGET_BEGIN(features) _Pragma("GCC push_options") _Pragma(BIGAN_STRING(GCC target(features)))
+#define BIGAN_TARGET_END _Pragma("GCC pop_options")
+#endif
+#define BIGAN_AVX2 "avx2,f16c"
+#define BIGAN_AVX512 "avx2,f16c,avx512f,avx512vl,avx512bw,avx512dq"
+
+namespace bigan {
+
+using torch::headeronly::BFloat16;
+using torch::headeronly::Half;
+
+namespace portable {
+
+template <typename A>
+struct Vec8 {
+  A lane[8];
+
+  template <typename T>
+  static Vec8 load(const T* p) {
+    Vec8 r;
+    for (int k = 0; k < 8; ++k) r.lane[k] = static_cast<A>(p[k]);
+    return r;
+  }
+  static Vec8 fill(A a) {
+    Vec8 r;
+    for (int k = 0; k < 8; ++k) r.lane[k] = a;
+    return r;
+  }
+  template <typename T>
+  void store(T* p) const {
+    for (int k = 0; k < 8; ++k) p[k] = static_cast<T>(lane[k]);
+  }
+  Vec8 plus(Vec8 other) const {
+    for (int k = 0; k < 8; ++k) other.lane[k] = lane[k] + other.lane[k];
+    return other;
+  }
+  // Bit k: lane k > 0.
+  uint8_t positive_bits() const {
+    unsigned bits = 0;
+    for (int k = 0; k < 8; ++k) bits |= static_cast<unsigned>(positive(lane[k])) << k;
+    return static_cast<uint8_t>(bits);
+  }
+  // masked() of every lane with its bit.
+  Vec8 masked_by(uint8_t bits, Vec8 slope) const {
+    Vec8 r;
+    for (int k = 0; k < 8; ++k) r.lane[k] = masked(lane[k], (bits >> k & 1) != 0, slope.lane[k]);
+    return r;
+  }
+};
+
+}  // namespace portable
+
+#if BIGAN_X86
+
+BIGAN_TARGET_BEGIN(BIGAN_AVX2)
+namespace avx2 {
+
+inline __m128i load_halves(const void* p) { return _mm_loadu_si128(static_cast<const __m128i*>(p)); }
+
+inline __m256 load8(const float* p) { return _mm256_loadu_ps(p); }
+inline __m256 load8(const Half* p) { return _mm256_cvtph_ps(load_halves(p)); }
+inline __m256 load8(const BFloat16* p) {
+  return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(load_halves(p)), 16));
+}
+
+inline void store8(float* p, __m256 v) { _mm256_storeu_ps(p, v); }
+inline void store8(Half* p, __m256 v) {
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT));
+}
+inline void store8(BFloat16* p, __m256 v) {
+  // To nearest even; a NaN becomes the quiet NaN 0x7fc0, as in c10. (AVX-512's own conversion flushes denormals.)
+  const __m256i u = _mm256_castps_si256(v);
+  const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(u, 16), _mm256_set1_epi32(1));
+  __m256i r = _mm256_srli_epi32(_mm256_add_epi32(u, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff))), 16);
+  const __m256i nan = _mm256_castps_si256(_mm256_cmp_ps(v, v, _CMP_UNORD_Q));
+  r = _mm256_blendv_epi8(r, _mm256_set1_epi32(0x7fc0), nan);
+  const __m256i packed = _mm256_permute4x64_epi64(_mm256_packus_epi32(r, r), 0xd8);
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_castsi256_si128(packed));
+}
+
+struct Float8 {
+  __m256 v;
+
+  template <typename T>
+  static Float8 load(const T* p) {
+    return {load8(p)};
+  }
+  static Float8 fill(float a) { return {_mm256_set1_ps(a)}; }
+  template <typename T>
+  void store(T* p) const {
+    store8(p, v);
+  }
+  Float8 plus(Float8 other) const { return {_mm256_add_ps(v, other.v)}; }
+  uint8_t positive_bits() const {
+    return static_cast<uint8_t>(_mm256_movemask_ps(_mm256_cmp_ps(v, _mm256_setzero_ps(), _CMP_GT_OQ)));
+  }
+  Float8 masked_by(uint8_t bits, Float8 slope) const {
+    const __m256i one_bit_a_lane = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
+    const __m256i picked = _mm256_and_si256(_mm256_set1_epi32(bits), one_bit_a_lane);
+    const __m256 set = _mm256_castsi256_ps(_mm256_cmpeq_epi32(picked, one_bit_a_lane));
+    return {_mm256_blendv_ps(_mm256_mul_ps(v, slope.v), v, set)};
+  }
+};
+
+}  // namespace avx2
+BIGAN_TARGET_END
+
+BIGAN_TARGET_BEGIN(BIGAN_AVX512)
+namespace avx512 {
+
+// AVX-512VL on 256 bits: a byte of signs is a mask register. These kernels wait for memory, wider lanes gain nothing.
+struct Float8 {
+  __m256 v;
+
+  template <typename T>
+  static Float8 load(const T* p) {
+    return {avx2::load8(p)};
+  }
+  static Float8 fill(float a) { return {_mm256_set1_ps(a)}; }
+  template <typename T>
+  void store(T* p) const {
+    avx2::store8(p, v);
+  }
+  Float8 plus(Float8 other) const { return {_mm256_add_ps(v, other.v)}; }
+  uint8_t positive_bits() const { return _mm256_cmp_ps_mask(v, _mm256_setzero_ps(), _CMP_GT_OQ); }
+  Float8 masked_by(uint8_t bits, Float8 slope) const {
+    return {_mm256_mask_mul_ps(v, static_cast<__mmask8>(~bits), v, slope.v)};
+  }
+};
+
+}  // namespace avx512
+BIGAN_TARGET_END
+
+#endif  // BIGAN_X86
+
+}  // namespace bigan

@@ -1,0 +1,48 @@
+// bigan._C, seen from Python: the description of this build. The operators are not here; they are in torch.ops.bigan.
+#include <pybind11/pybind11.h>
+#include <torch/csrc/stable/ops.h>
+#include <torch/headeronly/version.h>
+
+#include <string>
+
+#include "cpu/capability.h"
+
+// setup.py says what it builds beside this library: empty without CUDA.
+#ifndef BIGAN_CUDA_ARCHES
+#define BIGAN_CUDA_ARCHES ""
+#endif
+#ifndef BIGAN_CUDA_COMPILER
+#define BIGAN_CUDA_COMPILER ""
+#endif
+
+namespace {
+
+std::string host_compiler() {
+#if defined(__clang__)
+  return "clang " __clang_version__;
+#elif defined(__GNUC__)
+  return "gcc " __VERSION__;
+#else
+  return "unknown";
+#endif
+}
+
+pybind11::dict build_info() {
+  pybind11::dict info;
+  info["torch"] = TORCH_VERSION;
+  info["compiler"] = host_compiler();
+  info["cuda_compiler"] = BIGAN_CUDA_COMPILER;
+  info["cuda_arches"] = BIGAN_CUDA_ARCHES;
+  info["cpu_capability"] = bigan::name_of(bigan::capability());
+  info["threads"] = torch::stable::get_num_threads();
+  return info;
+}
+
+}  // namespace
+
+PYBIND11_MODULE(_C, m) {
+  m.doc() = "The compiled CPU operators of bigan, and the description of this build.";
+  m.def("build_info", &build_info,
+        "Return what this build is: the torch it was compiled against, the compilers, the CUDA architectures (empty:\n"
+        "none), the instruction set chosen for this processor and the number of threads.");
+}

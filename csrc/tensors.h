@@ -1,0 +1,63 @@
+// What the host side of every operator does with its tensors before a kernel sees pointers.
+#pragma once
+
+#include <torch/csrc/stable/ops.h>
+#include <torch/csrc/stable/tensor.h>
+#include <torch/headeronly/core/MemoryFormat.h>
+#include <torch/headeronly/core/ScalarType.h>
+#include <torch/headeronly/util/Exception.h>
+
+#include <optional>
+
+#include "bias_leaky_relu.h"
+
+namespace bigan {
+
+using torch::headeronly::MemoryFormat;
+using torch::headeronly::ScalarType;
+using torch::stable::Tensor;
+
+// x itself if it lies in the format asked for (so that its strides survive), else a copy that does.
+inline Tensor laid_out(const Tensor& x, bool channels_last) {
+  STD_TORCH_CHECK(x.dim() >= 2, "x must be [N, C, *], got ", x.dim(), " dimension(s)");
+  if (!channels_last) return torch::stable::contiguous(x);
+  STD_TORCH_CHECK(x.dim() == 4 || x.dim() == 5, "channels_last needs 4 or 5 dimensions, got ", x.dim());
+  return torch::stable::contiguous(x, x.dim() == 4 ? MemoryFormat::ChannelsLast : MemoryFormat::ChannelsLast3d);
+}
+
+inline Extent extent_of(const Tensor& x, bool channels_last) {
+  int64_t pixels = 1;
+  for (int64_t d = 2; d < x.dim(); ++d) pixels *= x.size(d);
+  // One channel: a single long plane, which is the faster case and lies the same in both formats.
+  if (x.size(1) == 1) return {1, 1, x.numel()};
+  if (channels_last) return {x.size(0) * pixels, x.size(1), 1};
+  return {x.size(0), x.size(1), pixels};
+}
+
+inline ScalarType accumulation_type(const Tensor& x) {
+  return x.scalar_type() == ScalarType::Double ? ScalarType::Double : ScalarType::Float;
+}
+
+inline int64_t bytes_of_bits(const Tensor& x) { return ceil_div(x.numel(), 8); }
+
+// Where mask_multiply writes its sums: [C], or nothing. Zeros where no kernel will write.
+inline Tensor empty_sums(const Tensor& g, bool sum_bias) {
+  const int64_t channels = sum_bias ? g.size(1) : 0;
+  if (g.numel() == 0) return torch::stable::new_zeros(g, {channels}, accumulation_type(g));
+  return torch::stable::new_empty(g, {channels}, accumulation_type(g));
+}
+
+inline void check_bias(const std::optional<Tensor>& bias, const Tensor& x) {
+  if (!bias) return;
+  STD_TORCH_CHECK(bias->dim() == 1 && bias->size(0) == x.size(1), "bias must be [", x.size(1), "]");
+  STD_TORCH_CHECK(bias->scalar_type() == accumulation_type(x), "bias must be fp32 (fp64 for an fp64 x)");
+  STD_TORCH_CHECK(bias->device() == x.device(), "bias must lie on the device of x");
+}
+
+inline void check_bits(const Tensor& bits, const Tensor& g) {
+  STD_TORCH_CHECK(bits.scalar_type() == ScalarType::Byte, "bits must be uint8");
+  STD_TORCH_CHECK(bits.dim() == 1 && bits.size(0) == bytes_of_bits(g), "bits must be [", bytes_of_bits(g), "]");
+  STD_TORCH_CHECK(bits.is_contiguous() && bits.device() == g.device(), "bits must be dense, on the device of g");
+}
+
+}  // namespace bigan

@@ -1,0 +1,208 @@
+"""The public function: PyTorch's values, any order of derivative, no zeros in a double backward, autocast, compilation."""
+
+import itertools
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from bigan.ops import bias_leaky_relu
+
+
+def eager(x: Tensor, bias: Tensor | None = None, slope: float = 0.2) -> Tensor:
+    if bias is not None:
+        x = x + bias.view(1, -1, *[1] * (x.dim() - 2))
+    return F.leaky_relu(x, slope)
+
+
+class Critic(nn.Module):
+    """A DCGAN critic for 32 px whose biases are added by the activation under test."""
+
+    def __init__(self, activation: Callable[..., Tensor], dtype: torch.dtype = torch.float64) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(0)
+        widths = (3, 8, 16, 24)
+        pairs = list(itertools.pairwise(widths))
+        self.activation = activation
+        self.weights = nn.ParameterList(
+            torch.randn(o, i, 4, 4, generator=generator).div((16 * i) ** 0.5).to(dtype) for i, o in pairs
+        )
+        self.biases = nn.ParameterList(torch.randn(o, generator=generator).to(dtype) for _, o in pairs)
+        self.head = nn.Parameter(torch.randn(1, widths[-1], 4, 4, generator=generator).div(20).to(dtype))
+
+    def forward(self, x: Tensor) -> Tensor:
+        for weight, bias in zip(self.weights, self.biases, strict=True):
+            x = self.activation(F.conv2d(x, weight, stride=2, padding=1), bias)
+        return F.conv2d(x, self.head).flatten()
+
+
+def images(dtype: torch.dtype = torch.float64) -> Tensor:
+    return torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(1)).to(dtype)
+
+
+def penalty_gradients(critic: nn.Module, x: Tensor) -> list[Tensor]:
+    """Gradients of R1, the mean squared gradient of the critic at x."""
+    x = x.detach().requires_grad_()
+    (gradient,) = torch.autograd.grad(critic(x).sum(), x, create_graph=True)
+    loss = gradient.square().sum() / x.shape[0]
+    found = torch.autograd.grad(loss, list(critic.parameters()), allow_unused=True)
+    return [torch.zeros_like(p) if g is None else g for g, p in zip(found, critic.parameters(), strict=True)]
+
+
+class ZeroConvolutions(TorchDispatchMode):
+    """Counts convolution backwards, and those whose incoming gradient is all zeros."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.backwards = self.on_zeros = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func is torch.ops.aten.convolution_backward.default:
+            self.backwards += 1
+            self.on_zeros += not bool(args[0].any())
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("shape", [(4, 6), (2, 5, 7, 9), (2, 8, 4, 4)])
+@pytest.mark.parametrize("with_bias", [False, True])
+def test_values_and_gradients_are_pytorchs(shape: tuple[int, ...], with_bias: bool) -> None:
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(2)).requires_grad_()
+    bias = torch.linspace(-1, 1, shape[1]).requires_grad_() if with_bias else None
+    inputs = [x] if bias is None else [x, bias]
+    y, wanted = bias_leaky_relu(x, bias, 0.1), eager(x, bias, 0.1)
+    assert torch.equal(y, wanted)
+    weights = torch.linspace(-2, 2, y.numel()).view(shape)
+    gradients = torch.autograd.grad(y, inputs, weights)
+    for found, expected in zip(gradients, torch.autograd.grad(wanted, inputs, weights), strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6)
+
+
+def test_at_zero_the_slope_is_taken() -> None:
+    x = torch.zeros(2, 3, requires_grad=True)
+    bias_leaky_relu(x, slope=0.25).sum().backward()
+    assert x.grad is not None
+    assert torch.equal(x.grad, torch.full_like(x, 0.25))
+
+
+@pytest.mark.parametrize("bad", ["one dimension", "integers", "bias too long", "bias of two dimensions", "integer bias"])
+def test_mistakes_are_named(bad: str) -> None:
+    x, bias = torch.zeros(2, 3), torch.zeros(3)
+    calls = {
+        "one dimension": (x[0], None),
+        "integers": (x.int(), None),
+        "bias too long": (x, torch.zeros(4)),
+        "bias of two dimensions": (x, bias[None]),
+        "integer bias": (x, bias.int()),
+    }
+    with pytest.raises(ValueError, match="bias_leaky_relu"):
+        bias_leaky_relu(*calls[bad])
+
+
+@pytest.mark.parametrize("format_", [torch.contiguous_format, torch.channels_last])
+def test_memory_format_is_kept(format_: torch.memory_format) -> None:
+    x = images(torch.float32).contiguous(memory_format=format_).requires_grad_()
+    y = bias_leaky_relu(x, torch.ones(3))
+    y.sum().backward()
+    assert x.grad is not None
+    assert y.is_contiguous(memory_format=format_)
+    assert x.grad.is_contiguous(memory_format=format_)
+
+
+def test_a_gradient_of_the_other_memory_format_meets_the_right_bits() -> None:
+    x = images().contiguous(memory_format=torch.channels_last).requires_grad_()
+    weights = torch.randn(x.shape, dtype=x.dtype, generator=torch.Generator().manual_seed(3))
+    (found,) = torch.autograd.grad(bias_leaky_relu(x), x, weights)
+    assert torch.equal(found, torch.where(x > 0, weights, 0.2 * weights))
+
+
+def test_derivatives_of_the_third_order() -> None:
+    x = torch.randn(2, 3, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(4)).requires_grad_()
+    bias = torch.tensor([0.3, -0.2, 0.1], dtype=torch.float64, requires_grad=True)
+
+    def second(function: Callable[..., Tensor], x: Tensor, bias: Tensor) -> Tensor:
+        gradients = torch.autograd.grad(function(x, bias).pow(4).sum(), (x, bias), create_graph=True)
+        squares = torch.cat([g.flatten() for g in gradients]).square().sum()
+        again = torch.autograd.grad(squares, (x, bias), create_graph=True)
+        return torch.cat([g.flatten() for g in again])
+
+    torch.testing.assert_close(second(bias_leaky_relu, x, bias), second(eager, x, bias))
+    torch.autograd.gradcheck(lambda x, bias: second(bias_leaky_relu, x, bias), (x, bias))
+
+
+@pytest.mark.parametrize("format_", [torch.contiguous_format, torch.channels_last])
+def test_penalty_gradients_are_autograds(format_: torch.memory_format) -> None:
+    x = images().contiguous(memory_format=format_)
+    pairs = zip(penalty_gradients(Critic(bias_leaky_relu), x), penalty_gradients(Critic(eager), x), strict=True)
+    for found, expected in pairs:
+        torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+
+
+def test_a_penalty_sends_no_zeros_through_a_convolution() -> None:
+    with ZeroConvolutions() as ours:
+        penalty_gradients(Critic(bias_leaky_relu), images())
+    with ZeroConvolutions() as pytorchs:
+        penalty_gradients(Critic(eager), images())
+    assert ours.on_zeros == 0
+    assert ours.backwards < pytorchs.backwards
+    assert pytorchs.on_zeros > 0, "the count must be able to see zeros"
+
+
+def test_kept_for_the_backward_is_one_bit_an_element() -> None:
+    x = torch.randn(4, 16, 8, 8).requires_grad_()
+    kept = []
+
+    def keep(tensor: Tensor) -> Tensor:
+        kept.append(tensor)
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        bias_leaky_relu(x, torch.zeros(16))
+    assert sum(t.nbytes for t in kept) == x.numel() // 8
+
+
+def test_autocast_keeps_the_bias_in_its_own_type() -> None:
+    critic = Critic(bias_leaky_relu, torch.float32)
+    with torch.autocast("cpu", torch.bfloat16):
+        y = critic(images(torch.float32))
+    y.float().sum().backward()
+    exact = Critic(eager, torch.float64)
+    exact(images()).sum().backward()
+    assert y.dtype == torch.bfloat16
+    for bias, wanted in zip(critic.biases, exact.biases, strict=True):
+        assert bias.grad is not None
+        assert wanted.grad is not None
+        assert bias.grad.dtype == torch.float32
+        assert float((bias.grad - wanted.grad).norm()) < 0.03 * float(wanted.grad.norm())
+
+
+@pytest.mark.parametrize("format_", [torch.contiguous_format, torch.channels_last])
+def test_bias_gradient_does_not_depend_on_threads(format_: torch.memory_format) -> None:
+    g = torch.randn(64, 24, 16, 12, generator=torch.Generator().manual_seed(5)).contiguous(memory_format=format_)
+    bits = torch.randint(0, 256, (g.numel() // 8,), dtype=torch.uint8)
+    threads, results = torch.get_num_threads(), []
+    try:
+        for count in (1, 2, 3):
+            torch.set_num_threads(count)
+            results.append(torch.ops.bigan.mask_multiply(g, bits, 0.2, format_ == torch.channels_last, True))
+    finally:
+        torch.set_num_threads(threads)
+    for dx, db in results[1:]:
+        assert torch.equal(dx, results[0][0])
+        assert torch.equal(db, results[0][1])
+
+
+@pytest.mark.parametrize("format_", [torch.contiguous_format, torch.channels_last])
+def test_a_critic_compiles_without_a_graph_break(format_: torch.memory_format) -> None:
+    critic = Critic(bias_leaky_relu, torch.float32)
+    x = images(torch.float32).contiguous(memory_format=format_)
+    results = []
+    for function in (critic, torch.compile(critic, fullgraph=True, backend="aot_eager")):
+        critic.zero_grad()
+        y = function(x)
+        y.sum().backward()
+        results.append([y, *[p.grad for p in critic.parameters()]])
+    for found, expected in zip(*results, strict=True):
+        torch.testing.assert_close(found, expected)

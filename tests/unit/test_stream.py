@@ -1,0 +1,425 @@
+"""Reading by position: the same samples however they are asked for, errors that name the key, and reading ahead."""
+
+import io
+import struct
+import tarfile
+import threading
+import time
+import zlib
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image, ImageFile
+
+from bigan.batch import Batch, DataSpec
+from bigan.data import stream as stream_module
+from bigan.data.decode import decode_image, decode_label, decode_sample
+from bigan.data.index import Manifest, ShardEntry, ShardIndex, index_path, sha256_of
+from bigan.data.order import Order
+from bigan.data.pack import pack
+from bigan.data.source import Item, Source, open_source
+from bigan.data.stream import Prefetcher, Shards, ShardStream, flips
+
+SHAPE = (3, 6, 4)
+SAMPLES = 11
+
+
+def pixels(number: int) -> np.ndarray:
+    """[H, W, C]"""
+    return np.random.default_rng(number).integers(0, 256, (6, 4, 3), dtype=np.uint8)
+
+
+def item(number: int) -> Item:
+    return Item(str(number), lambda: Image.fromarray(pixels(number)), number % 3)
+
+
+@pytest.fixture(scope="module")
+def packed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Eleven RGB images of three classes in shards of four."""
+    folder = tmp_path_factory.mktemp("stream") / "packed"
+    source = Source(description="test", items=[item(n) for n in range(SAMPLES)], classes=("a", "b", "c"), fingerprint="")
+    pack(source, folder, size=(6, 4), samples_per_shard=4)
+    return folder
+
+
+def shards(folder: Path, *, flip: bool = False, workers: int = 2) -> Shards:
+    return Shards(path=str(folder), flip=flip, workers=workers)
+
+
+def equal(one: Batch, other: Batch) -> bool:
+    return (
+        torch.equal(one.index, other.index)
+        and one.fields.keys() == other.fields.keys()
+        and all(torch.equal(one[name], other[name]) for name in one.fields)
+    )
+
+
+# The stream
+
+
+@pytest.mark.parametrize("cache_bytes", [0, 2**20])
+@pytest.mark.parametrize("workers", [1, 3])
+def test_a_read_gives_the_samples_of_its_positions(packed: Path, cache_bytes: int, workers: int) -> None:
+    with ShardStream(shards(packed, workers=workers), 5, cache_bytes=cache_bytes) as stream:
+        assert stream.spec == DataSpec(samples=SAMPLES, image_shape=SHAPE, classes=("a", "b", "c"))
+        for start in (0, 3, 30, 10**6):
+            batch = stream.read(start, 25)
+            expected = Order(SAMPLES, 5).samples_at(start, 25)
+            assert batch.index.tolist() == list(range(start, start + 25))
+            assert batch.images.dtype == torch.uint8
+            assert batch.images.shape == (25, *SHAPE)
+            assert batch.labels.dtype == torch.int64
+            assert batch.labels.tolist() == [sample % 3 for sample in expected]
+            for image, sample in zip(batch.images, expected, strict=True):
+                assert (image.permute(1, 2, 0).numpy() == pixels(int(sample))).all()
+
+
+@pytest.mark.parametrize("cache_bytes", [0, 2**20])
+def test_any_slicing_gives_the_same_stream(packed: Path, cache_bytes: int) -> None:
+    settings = shards(packed, flip=True)
+    with ShardStream(settings, 1, cache_bytes=0) as whole, ShardStream(settings, 1, cache_bytes=cache_bytes) as parts:
+        expected = whole.read(7, 48)
+        for ranks, share in ((1, 16), (2, 8), (4, 3), (3, 4)):
+            stride = ranks * share
+            pieces = [
+                parts.read(7 + step * stride + rank * share, share) for step in range(48 // stride) for rank in range(ranks)
+            ]
+            assert torch.equal(torch.cat([piece.images for piece in pieces]), expected.images)
+            assert torch.equal(torch.cat([piece.labels for piece in pieces]), expected.labels)
+
+
+def test_a_batch_is_the_callers_own(packed: Path) -> None:
+    """Writing into it must not reach the cache."""
+    with shards(packed).open(0) as stream:
+        first = stream.read(0, SAMPLES).images.clone()
+        stream.read(0, SAMPLES).images.zero_()
+        assert torch.equal(stream.read(0, SAMPLES).images, first)
+
+
+def test_a_small_set_is_decoded_once(packed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    decoded: list[str] = []
+
+    def counting(members: dict[str, bytes], spec: DataSpec, where: str) -> tuple[torch.Tensor, int | None]:
+        decoded.append(where)
+        return decode_sample(members, spec, where)
+
+    monkeypatch.setattr(stream_module, "decode_sample", counting)
+    size = SAMPLES * 3 * 6 * 4
+    for cache_bytes, times in ((size, 1), (size - 1, 3)):
+        decoded.clear()
+        with ShardStream(shards(packed), 0, cache_bytes=cache_bytes) as stream:
+            for epoch in range(3):
+                stream.read(epoch * SAMPLES, SAMPLES)
+        assert len(decoded) == times * SAMPLES
+        assert len(set(decoded)) == SAMPLES
+
+
+def test_the_cache_fills_as_it_is_read(packed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with shards(packed).open(0) as stream:
+        stream.read(0, 2)
+        monkeypatch.setattr(stream_module, "decode_sample", None)
+        stream.read(0, 2)
+        with pytest.raises(TypeError):
+            stream.read(0, 3)
+
+
+def test_threads_share_a_stream(packed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream_module, "OPEN_SHARDS", 1)  # so that files close under the readers
+    for cache_bytes in (0, 2**20):
+        with ShardStream(shards(packed), 2, cache_bytes=cache_bytes) as stream, ThreadPoolExecutor(4) as pool:
+            expected = [stream.read(start, 5) for start in range(0, 100, 5)]
+            found = list(pool.map(lambda start: stream.read(start, 5), range(0, 100, 5)))
+        assert all(map(equal, found, expected))
+
+
+def test_a_closed_stream_holds_no_file(packed: Path) -> None:
+    def open_tars() -> int:
+        return sum(".tar" in str(link.readlink()) for link in Path("/proc/self/fd").iterdir() if link.is_symlink())
+
+    before = open_tars()
+    with shards(packed).open(0) as stream:
+        stream.read(0, SAMPLES)
+        assert open_tars() == before + 3
+    assert open_tars() == before
+
+
+def test_data_without_classes_has_no_labels(tmp_path: Path) -> None:
+    Image.fromarray(pixels(0)[..., 0]).save(tmp_path / "a.png")
+    pack(open_source(str(tmp_path)), tmp_path / "out", size=(6, 4))
+    with shards(tmp_path / "out").open(0) as stream:
+        batch = stream.read(0, 2)
+    assert list(batch.fields) == ["images"]
+    assert (batch.images[:, 0].numpy() == pixels(0)[..., 0]).all()
+    assert stream.spec == DataSpec(samples=1, image_shape=(1, 6, 4), classes=())
+
+
+# Flips
+
+
+def test_a_flip_belongs_to_its_position(packed: Path) -> None:
+    with shards(packed).open(3) as plain, shards(packed, flip=True).open(3) as flipped:
+        straight, mirrored = plain.read(5, 40), flipped.read(5, 40)
+    for row, flip in enumerate(flips(3, 5, 40)):
+        expected = straight.images[row].flip(-1) if flip else straight.images[row]
+        assert torch.equal(mirrored.images[row], expected)
+    assert torch.equal(mirrored.labels, straight.labels)
+
+
+@given(seed=st.integers(0, 2**64 - 1), start=st.integers(0, 2**50), count=st.integers(0, 100), cut=st.integers(0, 100))
+def test_flips_are_a_function_of_seed_and_position(seed: int, start: int, count: int, cut: int) -> None:
+    cut = min(cut, count)
+    parts = np.concatenate([flips(seed, start, cut), flips(seed, start + cut, count - cut)])
+    assert parts.tolist() == flips(seed, start, count).tolist()
+
+
+def test_flips_are_fair_and_independent() -> None:
+    drawn = np.stack([flips(seed, 0, 20_000) for seed in range(4)]).astype(float)
+    assert (abs(drawn.mean(axis=1) - 0.5) < 0.02).all()
+    pairs = [
+        (drawn[0], drawn[1]),
+        (drawn[0][1:], drawn[0][:-1]),
+        (drawn[2][1:], drawn[3][:-1]),
+        (drawn[0][1797:], drawn[0][:-1797]),
+    ]
+    assert all(abs(np.corrcoef(*pair)[0, 1]) < 0.04 for pair in pairs)
+    assert flips(7, 10**6, 12).astype(int).tolist() == [
+        1,
+        1,
+        0,
+        0,
+        1,
+        0,
+        0,
+        0,
+        1,
+        1,
+        1,
+        1,
+    ]  # for good: a resumed run must flip alike
+
+
+# Errors
+
+
+def repacked(packed: Path, folder: Path, change: Callable[[str, bytes], tuple[str, bytes]], **manifest: object) -> Path:
+    """The first shard with changed members, with a manifest that believes it."""
+    folder.mkdir()
+    shard = folder / "shard-000000.tar"
+    with tarfile.open(packed / shard.name) as old, tarfile.open(shard, "w") as new:
+        for member in old:
+            file = old.extractfile(member)
+            assert file is not None
+            name, content = change(member.name, file.read())
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            new.addfile(info, io.BytesIO(content))
+    index_path(shard).write_bytes(ShardIndex.build(shard).dump())
+    entry = ShardEntry(name=shard.name, samples=4, bytes=shard.stat().st_size, sha256=sha256_of(shard))
+    whole = replace(Manifest.load(packed), samples=4, shards=(entry,))
+    (folder / "manifest.json").write_bytes(replace(whole, **manifest).dump())  # pyright: ignore[reportArgumentType]
+    return folder
+
+
+def encoded(image: Image.Image, kind: str = "PNG") -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind)
+    return buffer.getvalue()
+
+
+RGB = Image.fromarray(pixels(1))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("00000002.png", b"", r"00000002\.png: is no \.png"),
+        ("00000002.png", encoded(RGB)[:60], r"00000002\.png: "),
+        ("00000002.png", encoded(RGB, "JPEG"), r"00000002\.png: is no \.png"),
+        ("00000002.png", encoded(RGB.resize((6, 4))), r"00000002\.png: is RGB 6x4 .* the manifest says RGB 4x6"),
+        ("00000002.png", encoded(RGB.convert("L")), r"00000002\.png: is L 4x6"),
+        ("00000002.png", encoded(RGB.convert("RGBA")), r"00000002\.png: is RGBA 4x6"),
+        ("00000002.pyd", b"import os", r"00000002: member \.pyd is not read"),
+        ("00000002.txt", b"hello", r"00000002: member \.txt is not read"),
+    ],
+)
+@pytest.mark.parametrize("cache_bytes", [0, 2**20])
+def test_a_bad_member_is_named(packed: Path, tmp_path: Path, name: str, content: bytes, message: str, cache_bytes: int) -> None:
+    folder = repacked(packed, tmp_path / "bad", lambda n, c: (name, content) if n == "00000002.png" else (n, c))
+    with ShardStream(shards(folder), 0, cache_bytes=cache_bytes) as stream:
+        for _ in range(2):
+            with pytest.raises(ValueError, match=rf"shard-000000\.tar: {message}") as caught:
+                stream.read(0, 4)
+            assert "\n" not in str(caught.value)
+        good = next(position for position in range(4) if Order(4, 0).sample(position) != 2)
+        assert len(stream.read(good, 1)) == 1
+
+
+@pytest.mark.parametrize("content", [b"", b"3", b"-1", b"1_0", b"x", b"9" * 5000, "١".encode(), b"1.0"])
+def test_a_bad_label_is_named(packed: Path, tmp_path: Path, content: bytes) -> None:
+    folder = repacked(packed, tmp_path / "bad", lambda n, c: (n, content) if n == "00000001.cls" else (n, c))
+    with shards(folder).open(0) as stream, pytest.raises(ValueError, match=r"shard-000000\.tar: 00000001\.cls: "):
+        stream.read(0, 4)
+
+
+def test_what_a_sample_may_have(packed: Path, tmp_path: Path) -> None:
+    def jpeg(name: str, content: bytes) -> tuple[str, bytes]:
+        return (name.replace("png", "jpg"), encoded(RGB, "JPEG")) if name.endswith("0.png") else (name, content)
+
+    with shards(repacked(packed, tmp_path / "good", jpeg)).open(0) as stream:
+        assert stream.read(0, 4).images.shape == (4, *SHAPE)
+    spec = DataSpec(samples=1, image_shape=SHAPE, classes=("a",))
+    with pytest.raises(ValueError, match=r"here: has no \.cls, but the manifest names 1 classes"):
+        decode_sample({"png": encoded(RGB)}, spec, "here")
+    with pytest.raises(ValueError, match="here: has no image"):
+        decode_sample({"cls": b"0"}, spec, "here")
+    with pytest.raises(ValueError, match=r"here: member \.jpg is not read; a sample has one image"):
+        decode_sample({"png": encoded(RGB), "jpg": encoded(RGB, "JPEG")}, spec, "here")
+    assert decode_image("webp", encoded(RGB, "WEBP"), SHAPE, "here").shape == SHAPE
+    assert decode_label(b" 2\n", 3, "here") == 2
+
+
+def bomb(side: int) -> bytes:
+    """A PNG whose head promises side x side pixels."""
+    head = b"IHDR" + struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + head + struct.pack(">II", zlib.crc32(head), 0) + b"IDAT" + bytes(4)
+
+
+def test_a_bomb_is_refused_before_it_is_unpacked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ImageFile.ImageFile, "load", None)
+    with pytest.raises(ValueError, match=r"here\.png: is L 9000x9000"):
+        decode_image("png", bomb(9000), (1, 64, 64), "here")
+    with pytest.raises(ValueError, match=r"here\.png: .*decompression bomb"):
+        decode_image("png", bomb(60_000), (1, 64, 64), "here")
+
+
+def test_a_shard_that_shrinks_or_vanishes_while_reading_is_named(packed: Path, tmp_path: Path) -> None:
+    folder = repacked(packed, tmp_path / "one", lambda name, content: (name, content))
+    shard = folder / "shard-000000.tar"
+    with ShardStream(shards(folder), 0, cache_bytes=0) as stream:
+        stream.read(0, 4)
+        with shard.open("r+b") as file:
+            file.truncate(600)
+        with pytest.raises(ValueError, match=r"shard-000000\.tar: 0000000\d: the shard ends within"):
+            stream.read(0, 4)
+    folder = repacked(packed, tmp_path / "two", lambda name, content: (name, content))
+    with shards(folder).open(0) as stream:
+        (folder / "shard-000000.tar").unlink()
+        with pytest.raises(ValueError, match=r"shard-000000\.tar: 0000000\d: cannot be read \(No such file"):
+            stream.read(0, 4)
+
+
+def test_a_users_mistake_is_refused_when_the_stream_opens(packed: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="nowhere: no such folder"):
+        shards(tmp_path / "nowhere").open(0)
+    with pytest.raises(ValueError, match=r"has no manifest\.json; make a data set with `bigan pack"):
+        shards(tmp_path).open(0)
+    with pytest.raises(ValueError, match="workers: 0"):
+        shards(packed, workers=0)
+
+
+# Reading ahead
+
+
+class Numbers:
+    """A stream whose k-th sample is k; it may be slow, fail once or block."""
+
+    def __init__(self, delay_s: float = 0.0, failing: int | None = None) -> None:
+        self.delay_s = delay_s
+        self.failing = failing
+        self.reads: list[int] = []
+
+    def read(self, start: int, count: int) -> Batch:
+        self.reads.append(start)
+        time.sleep(self.delay_s)
+        if self.failing is not None and start == self.failing:
+            self.failing = None
+            raise ValueError(f"sample {start}")
+        index = torch.arange(start, start + count)
+        return Batch(index, {"x": index})
+
+
+def prefetch_threads() -> int:
+    return sum(thread.name.startswith("bigan-prefetch") for thread in threading.enumerate())
+
+
+@given(start=st.integers(0, 100), count=st.integers(1, 8), ranks=st.integers(1, 4), depth=st.integers(1, 6))
+def test_batches_come_in_order(start: int, count: int, ranks: int, depth: int) -> None:
+    stream = Numbers()
+    stride = ranks * count
+    with Prefetcher(stream, start, count, stride, depth) as ahead:
+        for step in range(10):
+            at = start + step * stride
+            assert ahead.get(at, count)["x"].tolist() == list(range(at, at + count))
+    assert stream.reads == [start + step * stride for step in range(len(stream.reads))]
+    assert len(stream.reads) <= 10 + depth
+
+
+def test_it_reads_ahead_only_so_far() -> None:
+    stream = Numbers()
+    with Prefetcher(stream, 0, 2, 2, depth=3) as ahead:
+        ahead.get(0, 2)
+        deadline = time.monotonic() + 5
+        while len(stream.reads) < 4 and time.monotonic() < deadline:
+            time.sleep(0.005)
+        time.sleep(0.02)
+        assert stream.reads == [0, 2, 4, 6]
+
+
+def test_any_other_start_is_served_too() -> None:
+    with Prefetcher(Numbers(), 0, 2, 6) as ahead:
+        for start in (0, 6, 12, 3, 9, 0):
+            assert ahead.get(start, 2)["x"].tolist() == [start, start + 1]
+
+
+def test_a_readers_exception_reaches_the_caller_and_may_be_tried_again() -> None:
+    with Prefetcher(Numbers(failing=8), 0, 4, 4) as ahead:
+        ahead.get(0, 4)
+        ahead.get(4, 4)
+        with pytest.raises(ValueError, match="sample 8"):
+            ahead.get(8, 4)
+        assert ahead.get(8, 4)["x"].tolist() == [8, 9, 10, 11]
+        assert ahead.get(12, 4)["x"].tolist() == [12, 13, 14, 15]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
+def test_it_ends_its_thread_on_any_exception(error: type[BaseException]) -> None:
+    before = prefetch_threads()
+    stream = Numbers(delay_s=0.05)
+
+    def interrupted() -> None:
+        with Prefetcher(stream, 0, 1, 1, depth=6) as ahead:
+            ahead.get(0, 1)
+            assert prefetch_threads() == before + 1
+            raise error
+
+    with pytest.raises(error):
+        interrupted()
+    assert prefetch_threads() == before
+    assert len(stream.reads) <= 3  # it waited for the read under way, not for all six
+
+
+def test_it_counts_the_time_waited() -> None:
+    with Prefetcher(Numbers(delay_s=0.05), 0, 1, 1, depth=2) as ahead:
+        ahead.get(0, 1)
+        ahead.get(1, 1)
+        assert 0.08 < ahead.waited_s < 1.0
+        time.sleep(0.2)
+        waited = ahead.waited_s
+        ahead.get(2, 1)
+        assert ahead.waited_s - waited < 0.02
+
+
+def test_reading_ahead_gives_what_the_stream_gives(packed: Path) -> None:
+    with shards(packed, flip=True).open(9) as stream:
+        with Prefetcher(stream, 4, 3, 6) as even, Prefetcher(stream, 7, 3, 6) as odd:
+            for step in range(12):
+                at = 4 + 6 * step
+                assert equal(even.get(at, 3), stream.read(at, 3))
+                assert equal(odd.get(at + 3, 3), stream.read(at + 3, 3))
