@@ -66,8 +66,8 @@ def words(key: Key, start: int, count: int, per_row: int) -> np.ndarray:
 
 
 def unit(bits: np.ndarray) -> np.ndarray:
-    """Map 64-bit words to float64 in (0, 1), centred in 2^53 equal cells."""
-    return ((bits >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
+    """Map 64-bit words to float64 in (0, 1), centred in 2^52 equal cells; of 2^53, the last centre rounds to 1."""
+    return ((bits >> np.uint64(12)).astype(np.float64) + 0.5) * 2.0**-52
 
 
 class Draws:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
+from annotated_types import Ge
 from pydantic import SkipValidation, TypeAdapter, ValidationError
 
 from bigan.average import Average
@@ -67,7 +68,7 @@ class Run:
     length_kimg: Positive
     batch: Count = 64
     micro_batch: Count | None = None
-    seed: int = 0
+    seed: Annotated[int, Ge(0)] = 0
     optimizer: Optimizer = field(default_factory=Adam)
     optimizers: Mapping[str, Optimizer] = field(default_factory=dict)
     average: Average = field(default_factory=Average)
@@ -79,7 +80,7 @@ class Run:
     folder: str = "runs"
 
     def __post_init__(self) -> None:
-        if not self.name or Path(self.name).name != self.name:
+        if not self.name or Path(self.name).name != self.name or self.name == "..":
             raise ValueError(f"name: {self.name!r} must be a plain folder name")
 
     @property
@@ -180,25 +181,29 @@ def _users_class(file: Path, name: str, source: Path) -> type:
     except (SyntaxError, ImportError) as error:
         raise ValueError(f"{source}: game: {found} cannot be imported: {error}") from error
     cls = getattr(module, name, None)
-    if not isinstance(cls, type) or not is_dataclass(cls) or not callable(getattr(cls, "build", None)):
+    if not isinstance(cls, type) or not _is_frozen(cls) or not callable(getattr(cls, "build", None)):
         raise ValueError(f"{source}: game: {found} must define a frozen dataclass {name} with a method build(data)")
     if "__pydantic_config__" not in cls.__dict__:
         cls.__pydantic_config__ = CONFIG  # pyright: ignore[reportAttributeAccessIssue]
     return cls
 
 
+def _is_frozen(cls: type) -> bool:
+    return is_dataclass(cls) and cls.__dataclass_params__.frozen  # pyright: ignore[reportAttributeAccessIssue]
+
+
 def _validate(kind: Any, raw: Any, source: Path, prefix: str) -> Any:
     try:
         return TypeAdapter(kind).validate_python(raw)
     except ValidationError as error:
-        raise ValueError(f"{source}: {_first(error, prefix)}") from None
+        raise ValueError(f"{source}: {_first(error, raw, prefix)}") from None
 
 
-def _first(error: ValidationError, prefix: str) -> str:
+def _first(error: ValidationError, raw: Any, prefix: str) -> str:
     """The first complaint as `key: what to do`; how many more there are."""
     details = error.errors()
     detail = details[0]
-    key = prefix + ".".join(str(part) for part in detail["loc"])
+    key = (prefix + ".".join(_keys(detail["loc"], raw))).removesuffix(".")
     if detail["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
         message = "is no key of this config"
     elif detail["type"] in ("missing", "missing_argument"):
@@ -211,12 +216,26 @@ def _first(error: ValidationError, prefix: str) -> str:
     return f"{key}: {message}{more}" if key else message + more
 
 
+def _keys(location: Sequence[str | int], raw: Any) -> list[str]:
+    """The keys that lead to a place in a config: pydantic also names the member of a union, which is no key."""
+    keys: list[str] = []
+    for part in location:
+        if isinstance(raw, Mapping) and part not in raw and raw.get("kind") == part:
+            continue
+        keys.append(str(part))
+        if isinstance(raw, Mapping):
+            raw = raw.get(part)
+        else:
+            raw = raw[part] if isinstance(raw, list) and isinstance(part, int) and part < len(raw) else None
+    return keys
+
+
 def dump(run: Run) -> dict[str, Any]:
     """The resolved config: every key with its value, as YAML and JSON can hold it, and as `parse` reads it again."""
     raw = _plain(asdict(run))
     cls = type(run.game)
     if cls.__module__.startswith(USER_MODULE):
-        raw["game"] = {"kind": f"{inspect.getfile(cls)}:{cls.__name__}", **raw["game"]}
+        raw["game"] = {"kind": "", **raw["game"]} | {"kind": f"{inspect.getfile(cls)}:{cls.__name__}"}  # over a kind of its own
     return raw
 
 

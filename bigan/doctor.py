@@ -1,6 +1,7 @@
 """What `bigan doctor` looks at: is all there that a run needs, and what runs where. It prints nothing and changes nothing."""
 
 import contextlib
+import importlib
 import importlib.metadata
 import json
 import os
@@ -12,6 +13,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 
 PYTHON = (3, 11)
 NEEDED: Mapping[str, str] = {
@@ -155,14 +157,20 @@ def _cuda_compiler(found: str | None) -> Finding:
 
 
 def _kernels(cxx: str | None) -> list[Finding]:
-    try:
-        from bigan import ops
-    except Exception as error:  # KernelsMissingError, or whatever a broken library raises while it loads
-        return [Finding("kernels", f"{type(error).__name__}: {error}", False, _build(cxx))]
+    ops = _load_ops()
+    if isinstance(ops, Exception):
+        return [Finding("kernels", f"{type(ops).__name__}: {ops}", False, _build(cxx))]
     backend = ops.backend()
     slow = backend.name == "reference"
     way_out = f"bigan works, but slowly, on plain PyTorch; {_build(cxx)}" if slow else ""
     return [Finding("kernels", str(backend), True, way_out), *(_detail(line) for line in ops.describe()[1:])]
+
+
+def _load_ops() -> ModuleType | Exception:
+    try:
+        return importlib.import_module("bigan.ops")
+    except Exception as error:  # KernelsMissingError, or whatever a broken library raises while it loads
+        return error
 
 
 def _detail(line: str) -> Finding:
@@ -188,7 +196,8 @@ def _gpus(nvcc: str | None) -> Finding:
         way_out += "whether torch was built for a CUDA that the driver knows (https://pytorch.org/get-started/locally)"
         return Finding("GPUs", "none", True, way_out if unseen else "")
     value = ", ".join(_gpu(index) for index in range(count))
-    if "cuda" in _backend_name():
+    ops = _load_ops()
+    if isinstance(ops, Exception) or "cuda" in ops.backend().name:  # an exception is the kernels' finding
         return Finding("GPUs", value)
     first = "" if nvcc else "install the CUDA toolkit or set CUDA_HOME, then "
     return Finding("GPUs", value, True, f"there are no CUDA kernels; {first}build them with: BIGAN_CUDA=1 pip install -e .")
@@ -199,14 +208,6 @@ def _gpu(index: int) -> str:
 
     found = torch.cuda.get_device_properties(index)
     return f"{found.name} ({found.total_memory / GB:.0f} GB, compute capability {found.major}.{found.minor})"
-
-
-def _backend_name() -> str:
-    try:
-        from bigan import ops
-    except Exception:
-        return ""
-    return ops.backend().name
 
 
 def _cpu(torch_works: bool) -> Finding:

@@ -95,6 +95,8 @@ def play(table: Table, clock: Clock, meter: Meter) -> Clock:
         if move.when(clock, table.game.state):
             for repetition in range(move.repeat):
                 clock = _play_move(table, clock, move, repetition, stats, kept)
+    for player in table.players.values():  # once a round, as the memory of an average is counted in images
+        player.follow(clock)
     clock = clock.next_round()
     if table.game.after is not None:
         draws = Draws((table.seed, clock.attempt, "after", clock.round), 0, clock.batch, table.device)
@@ -135,7 +137,6 @@ def _play_move(table: Table, clock: Clock, move: Move, repetition: int, stats: M
             mine.setdefault(name, []).append(tensor)
     for name, tensors in mine.items():
         kept.setdefault(f"{move.name}/{name}", []).append(table.group.gather(torch.cat(tensors)))
-    player.follow(clock)
     for stream in move.reads:
         clock = clock.read(stream)
     return clock.stepped(move.player)

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from bigan.batch import DataSpec
@@ -17,7 +16,7 @@ from bigan.distributed.group import local_device
 from bigan.folder import RunFolder, open_run
 from bigan.game import Game
 from bigan.play import sample
-from bigan.report.grid import save_grid, save_image, to_uint8
+from bigan.report.grid import pixels, save_grid, save_image
 
 CHUNK = 250
 
@@ -91,15 +90,11 @@ def _write(restored: Restored, out: Path, count: int, seed: int) -> None:
         save_grid(torch.cat(list(chunks)), out)
     elif out.suffix == ".npz":
         out.parent.mkdir(parents=True, exist_ok=True)
-        np.savez_compressed(out, images=np.concatenate([_pixels(chunk) for chunk in chunks]))
+        np.savez_compressed(out, images=np.concatenate([pixels(chunk) for chunk in chunks]))
     else:
         out.mkdir(parents=True, exist_ok=True)
-        for number, pixels in enumerate(image for chunk in chunks for image in _pixels(chunk)):
-            save_image(pixels, out / f"{number:06d}.png")
-
-
-def _pixels(images: Tensor) -> NDArray[np.uint8]:
-    return to_uint8(images).numpy()
+        for number, image in enumerate(image for chunk in chunks for image in pixels(chunk)):
+            save_image(image, out / f"{number:06d}.png")
 
 
 def _spec(plain: dict[str, object]) -> DataSpec:

@@ -75,9 +75,12 @@ class Manifest:
                 else "no such folder, or closed to you"
             )
             raise ValueError(f"{folder}: {what}")
-        if not os.path.lexists(path) and os.access(folder, os.R_OK | os.X_OK):
-            raise ValueError(f"{folder}: has no {MANIFEST}; make a data set with `bigan pack SOURCE {folder}`")
-        document = _read_json(path)
+        try:
+            document = _parsed(path, path.read_bytes())
+        except FileNotFoundError as error:
+            raise ValueError(f"{folder}: has no {MANIFEST}; make a data set with `bigan pack SOURCE {folder}`") from error
+        except OSError as error:
+            raise ValueError(f"{path}: cannot be read ({error.strerror})") from error
         if document.get("format") != _FORMAT or document.get("version") != VERSION:
             found = f"{document.get('format')!r} version {document.get('version')!r}"
             raise ValueError(f"{path}: is {found}, this bigan reads {_FORMAT!r} version {VERSION}; pack it again")
@@ -168,13 +171,14 @@ class ShardIndex:
     def load(cls, folder: Path, entry: ShardEntry) -> "ShardIndex":
         """Read the index beside a shard, or walk the shard where there is none; ValueError naming the file."""
         path = index_path(folder / entry.name)
-        if not os.path.exists(path):
+        try:
+            index = _index(_parsed(path, path.read_bytes()), entry)
+        except FileNotFoundError:
             index = cls.build(folder / entry.name)
-        else:
-            try:
-                index = _index(_read_json(path), entry)
-            except (KeyError, TypeError, ValueError, OverflowError) as error:
-                raise ValueError(f"{path}: broken ({error}); delete it and it is made anew from the shard") from error
+        except OSError as error:
+            raise ValueError(f"{path}: cannot be read ({error.strerror})") from error
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            raise ValueError(f"{path}: broken ({error}); delete it and it is made anew from the shard") from error
         if len(index.keys) != entry.samples:
             raise ValueError(f"{folder / entry.name}: has {len(index.keys)} samples, the manifest says {entry.samples}")
         return index
@@ -255,11 +259,9 @@ def _check_end(path: Path, end: int) -> None:
         raise ValueError(f"{path}: does not end as a tar file after its last member; it was cut short or damaged")
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def _parsed(path: Path, content: bytes) -> dict[str, Any]:
     try:
-        document = json.loads(path.read_bytes())
-    except OSError as error:
-        raise ValueError(f"{path}: cannot be read ({error.strerror})") from error
+        document = json.loads(content)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: is not JSON ({error})") from error
     if not isinstance(document, dict):

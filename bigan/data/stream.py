@@ -18,6 +18,7 @@ from bigan.batch import Batch, DataSpec
 from bigan.data.decode import decode_sample
 from bigan.data.index import ShardIndex, verify
 from bigan.data.order import Order
+from bigan.settings import settings
 
 # Sets up to this size stay decoded in memory: a set that small is read over and over (1,797 digits: an epoch is a few
 # seconds), and decoding it each time would take the cores that train. Bytes of uint8 pixels, a process.
@@ -25,7 +26,7 @@ CACHE_BYTES = 256 * 2**20
 OPEN_SHARDS = 256  # files a stream keeps open; the usual limit of a process is 1024
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings
 class Shards:
     """A data set that `bigan pack` made.
 

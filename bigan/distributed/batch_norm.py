@@ -29,6 +29,7 @@ class GlobalBatchNorm(nn.Module):
         self.weight, self.bias = norm.weight, norm.bias
         for name in ("running_mean", "running_var", "num_batches_tracked"):
             self.register_buffer(name, getattr(norm, name))
+        self.train(norm.training)
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise by the global batch's moments in training, by the running ones in evaluation."""

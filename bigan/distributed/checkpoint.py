@@ -20,6 +20,7 @@ from bigan.clock import Clock
 
 SCHEMA = 1
 INCOMPLETE = ".incomplete"
+SEALED = ("state.json", "tensors.safetensors")
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,9 @@ class Checkpoint:
 
 
 def save(folder: Path, checkpoint: Checkpoint, keep: int) -> Path:
-    """Write a checkpoint into `folder` and delete all but the newest `keep`. For one rank alone.
+    """Write a checkpoint into `folder` and delete all but the newest `keep` up to it. For one rank alone.
+
+    One of a later round is damaged, or the run would have resumed from it: it counts for nothing until it is overwritten.
 
     Raises:
         OSError: if it cannot be written; what stood before still stands.
@@ -54,11 +57,10 @@ def save(folder: Path, checkpoint: Checkpoint, keep: int) -> Path:
     shutil.rmtree(building, ignore_errors=True)
     building.mkdir(parents=True)
     try:
-        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.tensors.items()}
-        save_file(tensors, building / "tensors.safetensors")
+        save_file(_separate(checkpoint.tensors), building / "tensors.safetensors")
         state = {"schema": SCHEMA, "clock": asdict(checkpoint.clock), "config": checkpoint.config, "data": checkpoint.data}
         (building / "state.json").write_text(json.dumps(state, indent=1))
-        files = {name: _seal(building / name) for name in ("state.json", "tensors.safetensors")}
+        files = {name: _seal(building / name) for name in SEALED}
         (building / "manifest.json").write_text(json.dumps({"schema": SCHEMA, "files": files}, indent=1))
         _flush(building / "manifest.json")
         _flush(building)
@@ -68,7 +70,7 @@ def save(folder: Path, checkpoint: Checkpoint, keep: int) -> Path:
     except BaseException:
         shutil.rmtree(building, ignore_errors=True)
         raise
-    for old in candidates(folder)[keep:]:
+    for old in [path for path in candidates(folder) if path.name <= final.name][keep:]:
         shutil.rmtree(old, ignore_errors=True)
     return final
 
@@ -99,9 +101,9 @@ def verifies(path: Path) -> bool:
     """Whether every file has the size and the sha256 that the manifest gives."""
     try:
         manifest = json.loads((path / "manifest.json").read_text())
+        seals = [(path / name, manifest["files"][name]) for name in SEALED]
         return manifest["schema"] == SCHEMA and all(
-            (path / name).stat().st_size == seal["bytes"] and _sha256(path / name) == seal["sha256"]
-            for name, seal in manifest["files"].items()
+            file.stat().st_size == seal["bytes"] and _sha256(file) == seal["sha256"] for file, seal in seals
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False
@@ -111,6 +113,19 @@ def load(path: Path) -> Checkpoint:
     """Read a checkpoint that verifies."""
     state = json.loads((path / "state.json").read_text())
     return Checkpoint(Clock(**state["clock"]), state["config"], state["data"], load_file(path / "tensors.safetensors"))
+
+
+def _separate(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors on the CPU, each with memory of its own, which safetensors asks for: a tied weight has two names."""
+    apart: dict[str, Tensor] = {}
+    storages: set[int] = set()
+    for name, tensor in tensors.items():
+        tensor = tensor.detach().cpu().contiguous()
+        if (storage := tensor.untyped_storage().data_ptr()) in storages:
+            tensor = tensor.clone()
+        storages.add(storage)
+        apart[name] = tensor
+    return apart
 
 
 def _seal(path: Path) -> dict[str, Any]:

@@ -169,7 +169,7 @@ def untrained(channels: int, logits: int, generator: torch.Generator) -> Network
         elif isinstance(layer, nn.Linear):
             nn.init.normal_(layer.weight, 0.0, FEATURES**-0.5, generator=generator)
             nn.init.zeros_(layer.bias)
-    return network
+    return network.to(memory_format=torch.channels_last)
 
 
 def scaled(images: Tensor) -> Tensor:

@@ -39,7 +39,7 @@ class _Generator(nn.Module):
     def __init__(self, latent: int, widths: list[int], base: tuple[int, int], channels: int, norm: Norm) -> None:
         super().__init__()
         self.latent = latent
-        self.project = nn.ConvTranspose2d(latent, widths[0], base, bias=False)
+        self.project = nn.ConvTranspose2d(latent, widths[0], base, stride=base, bias=False)
         self.blocks = nn.Sequential(activation(widths[0], norm))
         for before, after in pairwise(widths):
             self.blocks.append(nn.ConvTranspose2d(before, after, 4, 2, 1, bias=False))

@@ -1,5 +1,6 @@
 """Layers that the architectures share."""
 
+import math
 from typing import Literal
 
 import torch
@@ -77,9 +78,16 @@ def init_normal(module: nn.Module, std: float = 0.02) -> None:
 
 
 def init_kaiming(module: nn.Module, slope: float = 0.2) -> None:
-    """He initialisation for leaky ReLUs: keeps the scale of activations in a network without norms (He et al., 2015)."""
+    """He initialisation for leaky ReLUs: keeps the scale of activations in a network without norms (He et al., 2015).
+
+    A pixel that a transposed convolution makes is a sum over all input channels, but over one tap in stride² alone.
+    """
+    gain = nn.init.calculate_gain("leaky_relu", slope)
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
-            nn.init.kaiming_normal_(layer.weight, a=slope)
+            fan_in = layer.weight[0].numel()
+            if isinstance(layer, nn.ConvTranspose2d):
+                fan_in = layer.weight[:, 0].numel() / math.prod(layer.stride)
+            nn.init.normal_(layer.weight, 0.0, gain / math.sqrt(fan_in))
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)

@@ -34,7 +34,7 @@ def bias_leaky_relu(x: Tensor, bias: Tensor | None = None, slope: float = 0.2) -
     if bias is not None:
         # Cast once, [C] values: the kernels then know one bias type an input type, and autograd casts the gradient back.
         bias = bias.to(reference.accumulation_dtype(x.dtype))
-    y, _ = torch.ops.bigan.bias_leaky_relu(x, bias, slope, _lies_channels_last(x))
+    y, _ = torch.ops.bigan.bias_leaky_relu.default(x, bias, slope, _lies_channels_last(x))
     return y
 
 
@@ -76,7 +76,7 @@ def _forward_derivative(ctx: Any, grad_y: Tensor | None, _grad_bits: None) -> tu
         return None, None, None, None
     (bits,) = ctx.saved_tensors
     needs_x, needs_bias = ctx.needs_input_grad[:2]
-    dx, db = torch.ops.bigan.mask_multiply(grad_y, bits, ctx.slope, ctx.channels_last, needs_bias)
+    dx, db = torch.ops.bigan.mask_multiply.default(grad_y, bits, ctx.slope, ctx.channels_last, needs_bias)
     return dx if needs_x else None, db if needs_bias else None, None, None
 
 
@@ -96,7 +96,7 @@ def _multiply_derivative(ctx: Any, grad_dx: Tensor | None, grad_db: Tensor | Non
     if total is None:
         return None, None, None, None, None
     (bits,) = ctx.saved_tensors
-    dg, _ = torch.ops.bigan.mask_multiply(total.to(ctx.dtype), bits, ctx.slope, ctx.channels_last, False)
+    dg, _ = torch.ops.bigan.mask_multiply.default(total.to(ctx.dtype), bits, ctx.slope, ctx.channels_last, False)
     return dg, None, None, None, None
 
 

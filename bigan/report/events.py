@@ -16,13 +16,18 @@ class EventLog:
     def __init__(self, path: Path, round: int) -> None:
         self._path = path
         if path.is_file():
-            kept = [line for line in path.read_text().splitlines() if _round(line) <= round]
+            kept = [line for line in path.read_text(errors="replace").splitlines() if _round(line) <= round]
             path.write_text("".join(f"{line}\n" for line in kept))
 
     def write(self, event: Mapping[str, float | int]) -> None:
         """Add a line."""
         with self._path.open("a") as file:
-            file.write(json.dumps({key: round(value, 6) for key, value in event.items()}) + "\n")
+            file.write(json.dumps({key: _short(value) for key, value in event.items()}) + "\n")
+
+
+def _short(value: float | int) -> float | int:
+    """Nine digits: more than float32 holds."""
+    return value if isinstance(value, int) else float(f"{value:.9g}")
 
 
 def _round(line: str) -> float:

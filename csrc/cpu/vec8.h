@@ -57,11 +57,12 @@ struct Vec8 {
     for (int k = 0; k < 8; ++k) other.lane[k] = lane[k] + other.lane[k];
     return other;
   }
-  // Bit k: lane k > 0.
-  uint8_t positive_bits() const {
+  // Leaky ReLU of every lane; bit k of signs: lane k > 0.
+  Vec8 activated(Vec8 slope, uint8_t& signs) const {
     unsigned bits = 0;
     for (int k = 0; k < 8; ++k) bits |= static_cast<unsigned>(positive(lane[k])) << k;
-    return static_cast<uint8_t>(bits);
+    signs = static_cast<uint8_t>(bits);
+    return masked_by(signs, slope);
   }
   // masked() of every lane with its bit.
   Vec8 masked_by(uint8_t bits, Vec8 slope) const {
@@ -114,8 +115,10 @@ struct Float8 {
     store8(p, v);
   }
   Float8 plus(Float8 other) const { return {_mm256_add_ps(v, other.v)}; }
-  uint8_t positive_bits() const {
-    return static_cast<uint8_t>(_mm256_movemask_ps(_mm256_cmp_ps(v, _mm256_setzero_ps(), _CMP_GT_OQ)));
+  Float8 activated(Float8 slope, uint8_t& signs) const {
+    const __m256 set = _mm256_cmp_ps(v, _mm256_setzero_ps(), _CMP_GT_OQ);
+    signs = static_cast<uint8_t>(_mm256_movemask_ps(set));
+    return {_mm256_blendv_ps(_mm256_mul_ps(v, slope.v), v, set)};
   }
   Float8 masked_by(uint8_t bits, Float8 slope) const {
     const __m256i one_bit_a_lane = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
@@ -145,7 +148,11 @@ struct Float8 {
     avx2::store8(p, v);
   }
   Float8 plus(Float8 other) const { return {_mm256_add_ps(v, other.v)}; }
-  uint8_t positive_bits() const { return _mm256_cmp_ps_mask(v, _mm256_setzero_ps(), _CMP_GT_OQ); }
+  Float8 activated(Float8 slope, uint8_t& signs) const {
+    const __mmask8 clear = _mm256_cmp_ps_mask(v, _mm256_setzero_ps(), _CMP_NGT_UQ);
+    signs = static_cast<uint8_t>(~clear);
+    return {_mm256_mask_mul_ps(v, clear, v, slope.v)};
+  }
   Float8 masked_by(uint8_t bits, Float8 slope) const {
     return {_mm256_mask_mul_ps(v, static_cast<__mmask8>(~bits), v, slope.v)};
   }

@@ -1,4 +1,5 @@
 import math
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -9,13 +10,12 @@ from sklearn.datasets import load_digits
 from torch import Tensor
 from torch.nn import functional as F
 
+from bigan.images import to_uint8
 from bigan.metrics import fit, judge
-from bigan.metrics.coverage import class_coverage
 from bigan.metrics.features import Classifier
 from bigan.metrics.fit import cached_classifier, train_classifier
-from bigan.metrics.frechet import Moments, frechet_distance, moments
-from bigan.metrics.judge import judge_samples, to_uint8
-from bigan.metrics.precision_recall import precision_recall
+from bigan.metrics.frechet import frechet_distance, moments
+from bigan.metrics.judge import judge_samples
 
 NAMES = tuple("0123456789")
 
@@ -24,16 +24,21 @@ def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def normal(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(*shape, generator=generator(seed))
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """The network is so small that threads spend their time waiting for one another where cores are shared."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @cache
 def digits() -> tuple[Tensor, Tensor]:
-    bunch = load_digits()
-    images = torch.tensor(bunch["images"], dtype=torch.float32)[:, None] * (255 / 16)
+    pixels, labels = load_digits(return_X_y=True)
+    images = torch.tensor(pixels, dtype=torch.float32).view(-1, 1, 8, 8) * (255 / 16)
     images = F.interpolate(images, (32, 32), mode="bilinear").round().to(torch.uint8)
-    return images, torch.tensor(bunch["target"], dtype=torch.int64)
+    return images, torch.tensor(labels, dtype=torch.int64)
 
 
 @cache
@@ -46,117 +51,6 @@ def judge_of_digits() -> Classifier:
 def few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fit, "MIN_STEPS", 6)
     monkeypatch.setattr(fit, "MAX_STEPS", 6)
-
-
-def covariance(rank: int, size: int, seed: int) -> Tensor:
-    factor = normal(size, rank, seed=seed).double()
-    return factor @ factor.T
-
-
-# Fréchet distance
-
-
-def test_frechet_of_commuting_gaussians_is_the_closed_form() -> None:
-    a, b = torch.tensor([1.0, 4.0, 9.0]).double(), torch.tensor([4.0, 4.0, 0.25]).double()
-    turn = torch.linalg.qr(normal(3, 3).double()).Q
-    mean = torch.tensor([1.0, -2.0, 0.5]).double()
-    first = Moments(mean, turn @ a.diag() @ turn.T)
-    second = Moments(torch.zeros(3).double(), turn @ b.diag() @ turn.T)
-    expected = mean.square().sum() + (a.sqrt() - b.sqrt()).square().sum()
-    assert frechet_distance(first, second) == pytest.approx(float(expected), rel=1e-12)
-
-
-def test_frechet_of_any_two_by_two_gaussians_is_the_closed_form() -> None:
-    a, b = covariance(2, 2, 1), covariance(2, 2, 2)
-    product = a @ b  # tr of the root of a 2x2 matrix M with positive eigenvalues: (tr M + 2 det(M)^½)^½
-    root = math.sqrt(product.trace() + 2 * math.sqrt(torch.linalg.det(product)))
-    zero = torch.zeros(2).double()
-    expected = float(a.trace() + b.trace()) - 2 * root
-    assert frechet_distance(Moments(zero, a), Moments(zero, b)) == pytest.approx(expected, rel=1e-10)
-
-
-@pytest.mark.parametrize("rank", [0, 1, 5, 24])
-def test_frechet_of_a_set_with_itself_is_zero_and_swapping_changes_nothing(rank: int) -> None:
-    first = Moments(normal(24).double(), covariance(rank, 24, 3))
-    second = Moments(normal(24, seed=1).double(), covariance(24, 24, 4))
-    assert frechet_distance(first, first) == pytest.approx(0.0, abs=1e-9)
-    forth, back = frechet_distance(first, second), frechet_distance(second, first)
-    assert forth == pytest.approx(back, rel=1e-12)
-    assert forth > 1
-
-
-def test_frechet_of_rank_deficient_gaussians_in_orthogonal_planes() -> None:
-    a, b = torch.zeros(6).double(), torch.zeros(6).double()
-    a[:2], b[2:4] = 3.0, 5.0
-    zero = torch.zeros(6).double()
-    assert frechet_distance(Moments(zero, a.diag()), Moments(zero, b.diag())) == pytest.approx(16.0, abs=1e-6)
-
-
-def test_moments_are_float64_and_unbiased() -> None:
-    features = normal(50, 4) + 1000
-    found = moments(features)
-    assert found.covariance.dtype == torch.float64
-    torch.testing.assert_close(found.covariance, torch.cov(features.double().T))
-    with pytest.raises(ValueError, match="two rows"):
-        moments(features[:1])
-
-
-# precision and recall
-
-
-def modes(rows: int, centres: list[float], seed: int) -> Tensor:
-    points = normal(rows, 8, seed=seed)
-    points[:, 0] += torch.tensor(centres).repeat_interleave(rows // len(centres))
-    return points
-
-
-def test_a_dropped_mode_costs_recall_and_not_precision() -> None:
-    real = modes(800, [0.0, 100.0], seed=0)
-    found = precision_recall(real, modes(400, [0.0], seed=1))
-    assert found.precision > 0.85
-    assert 0.35 < found.recall < 0.5
-    exact = precision_recall(real, real[:400])
-    assert exact.precision == 1.0
-    assert exact.recall == pytest.approx(0.5, abs=0.03)
-
-
-def test_outliers_cost_precision_and_not_recall() -> None:
-    real = modes(400, [0.0], seed=0)
-    fake = torch.cat([real[:300], normal(100, 8, seed=5) * 0.1 + 1e4])
-    found = precision_recall(real, fake)
-    assert found.precision == 0.75
-    assert found.recall > 0.95
-
-
-def test_radii_are_those_of_the_third_other_neighbour() -> None:
-    real = torch.tensor([[0.0], [1.0], [2.0], [3.0], [100.0]])  # radii 3, 2, 2, 3, 99
-    fake = torch.tensor([[-3.0], [-3.1], [5.9], [6.1]])  # radii 9.1, 9.2, 9, 9.2
-    assert precision_recall(real, fake) == (0.75, 0.8)  # 6.1 lies within 99 of 100, -3.1 in none; 100 lies in none
-
-
-def test_chunks_change_nothing_and_copies_count_as_neighbours() -> None:
-    real, fake = normal(301, 16), normal(257, 16, seed=1) * 1.1
-    whole = precision_recall(real, fake)
-    assert all(precision_recall(real, fake, chunk=chunk) == whole for chunk in (1, 7, 64, 1000))
-    collapsed = normal(1, 16, seed=2).repeat(257, 1) * 0.01
-    assert precision_recall(real, collapsed, chunk=50).recall == 0.0
-    assert precision_recall(collapsed, collapsed) == (1.0, 1.0)
-    with pytest.raises(ValueError, match="at least 4"):
-        precision_recall(real[:3], fake)
-
-
-# coverage
-
-
-def test_coverage_counts_the_classes_with_a_quarter_of_their_share() -> None:
-    real = torch.tensor([0] * 40 + [1] * 40 + [2] * 20)
-    fake = torch.tensor([0] * 88 + [1] * 9 + [2] * 3)
-    found = class_coverage(real, fake, ("a", "b", "c", "absent"))
-    assert found.shares == {"a": 0.88, "b": 0.09, "c": 0.03, "absent": 0.0}
-    assert (found.smallest, found.covered, found.present) == (0.03, 1, 3)
-    assert class_coverage(real, torch.tensor([0] * 85 + [1] * 10 + [2] * 5), tuple("abcd")).covered == 3
-    with pytest.raises(ValueError, match="names of their own"):
-        class_coverage(real, fake, ("a", "b", "a", "c"))
 
 
 # the classifier
@@ -193,7 +87,7 @@ def test_training_is_a_function_of_the_seed_and_leaves_the_global_generator_alon
 
 @pytest.mark.parametrize("classes", [(), ("all",)])
 def test_without_classes_the_features_come_from_rotations(monkeypatch: pytest.MonkeyPatch, classes: tuple[str, ...]) -> None:
-    monkeypatch.setattr(fit, "MAX_STEPS", 200 if not classes else 2)
+    monkeypatch.setattr(fit, "MAX_STEPS", 120 if not classes else 2)
     monkeypatch.setattr(fit, "MIN_STEPS", 2)
     images, _ = digits()
     calls: list[tuple[int, int]] = []
@@ -202,7 +96,7 @@ def test_without_classes_the_features_come_from_rotations(monkeypatch: pytest.Mo
     assert calls[-1] == (fit.MAX_STEPS, fit.MAX_STEPS)
     assert judge_samples(classifier, images[:200], images[200:300], classes).fake.coverage is None
     if not classes:
-        assert classifier.training.accuracy > 0.75
+        assert classifier.training.accuracy > 0.6
 
 
 @pytest.mark.usefixtures("few_steps")
@@ -264,6 +158,20 @@ def test_the_cache_gives_the_same_classifier_and_replaces_what_it_cannot_use(tmp
     assert len(steps) == 4 * trained
 
 
+def test_held_out_images_have_the_features_of_trained_ones() -> None:
+    """Else real against real would be a figure that no generator can reach, as it alone is judged on images trained on."""
+    images, _ = digits()
+    features = judge_of_digits().read(images).features
+    order = torch.randperm(len(images), generator=generator())  # as in the training with seed 0
+    held_out, trained = order[:179], order[179:]
+    unseen, seen = [], []
+    for seed in range(20):
+        first, second = trained[torch.randperm(len(trained), generator=generator(seed))[:358]].chunk(2)
+        unseen.append(frechet_distance(moments(features[held_out]), moments(features[first])))
+        seen.append(frechet_distance(moments(features[second]), moments(features[first])))
+    assert sum(unseen) < 1.25 * sum(seen)
+
+
 # the card
 
 
@@ -285,13 +193,21 @@ def test_the_data_is_its_own_best_fake_and_half_the_classes_are_seen_missing() -
     assert again == half
 
 
-def test_fake_and_real_are_held_against_the_same_images_by_equal_numbers() -> None:
+@pytest.mark.parametrize(("fakes", "count"), [(200, 200), (1797, 898)])
+def test_fake_and_real_are_held_against_the_same_images_by_equal_numbers(fakes: int, count: int) -> None:
     images, _ = digits()
-    # Fakes that are the data itself: both comparisons then differ by the draw alone, however few the fakes are.
-    few = judge_samples(judge_of_digits(), images, images[:200], NAMES)
-    assert few.images == 200
-    assert few.fake.frechet == pytest.approx(few.real.frechet, rel=0.5)
-    assert few.fake.frechet > 3 * judge_samples(judge_of_digits(), images, images, NAMES).real.frechet
+    # Fakes that are the data itself: such a comparison comes out as real against real, however few the fakes are, or lower
+    # where many of them are in the reference half, too.
+    drawn = torch.randperm(len(images), generator=generator(7))[:fakes]  # the digits lie writer by writer
+    card = judge_samples(judge_of_digits(), images, images[drawn], NAMES)
+    assert (card.images, card.fake_images, card.real_images) == (count, fakes, 1797)
+    assert card.fake.frechet < 1.5 * card.real.frechet
+    assert card.fake.frechet > 0.2 * card.real.frechet
+    for figures in (card.fake, card.real):
+        assert figures.coverage is not None
+        sizes = [share * count for share in figures.coverage.shares.values()]
+        assert sizes == pytest.approx([round(size) for size in sizes], abs=1e-9)
+        assert sum(sizes) == pytest.approx(count)
 
 
 def test_floating_point_fakes_are_judged_as_they_would_be_saved() -> None:

@@ -1,0 +1,141 @@
+"""Architectures: shapes, sizes that are refused, and the statistics of first weights."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from bigan.networks.dcgan import DCGANCritic, DCGANGenerator
+from bigan.networks.layers import BiasLeakyReLU, LeakyReLU, Norm, activation, init_kaiming, pyramid
+
+SHAPES = [(1, 8, 8), (1, 28, 28), (3, 32, 32), (3, 48, 64), (3, 64, 48), (3, 20, 64), (4, 56, 56)]
+NORMS: list[Norm] = ["batch", "none"]
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("norm", NORMS)
+def test_a_generator_makes_images_and_a_critic_judges_them(shape: tuple[int, int, int], norm: Norm) -> None:
+    generator, critic = DCGANGenerator(latent=5, width=4, norm=norm).build(shape), DCGANCritic(width=4, norm=norm).build(shape)
+    images = generator(torch.randn(3, 5))
+    assert images.shape == (3, *shape)
+    assert float(images.detach().abs().max()) <= 1.0
+    logits = critic(images)
+    assert logits.shape == (3,)
+    logits.sum().backward()
+    for module in (generator, critic):
+        assert all(p.grad is not None and p.grad.isfinite().all() for p in module.parameters())
+
+
+def test_one_sample_is_a_batch_too() -> None:
+    generator, critic = DCGANGenerator(norm="none", width=4).build((1, 8, 8)), DCGANCritic(width=4).build((1, 8, 8))
+    assert critic(generator(torch.randn(1, 100))).shape == (1,)
+
+
+@settings(max_examples=300)
+@given(height=st.integers(1, 600), width=st.integers(1, 600))
+def test_a_size_is_halved_to_a_small_base_or_one_that_works_is_named(height: int, width: int) -> None:
+    k = next((k for k in range(1, 10) if 4 <= min(height, width) / 2**k < 8), 0)
+    if k and height % 2**k == 0 == width % 2**k:
+        assert pyramid((3, height, width)) == (k, (height >> k, width >> k))
+        return
+    with pytest.raises(ValueError, match=rf"images of {height}x{width} .* --size \d+$") as caught:
+        pyramid((3, height, width))
+    size = int(str(caught.value).split()[-1])
+    assert pyramid((3, size, size))[0] >= 1
+
+
+@pytest.mark.parametrize("shape", [(3, 30, 30), (3, 7, 7), (1, 36, 36), (3, 64, 65), (3, 100, 100)], ids=str)
+def test_networks_refuse_the_sizes_that_the_pyramid_refuses(shape: tuple[int, int, int]) -> None:
+    for network in (DCGANGenerator(), DCGANCritic()):
+        with pytest.raises(ValueError, match=rf"images of {shape[1]}x{shape[2]} cannot be made"):
+            network.build(shape)
+
+
+def test_widths_double_up_to_their_bound() -> None:
+    critic = DCGANCritic(width=4, max_width=8).build((3, 64, 64))
+    outs = [layer.out_channels for layer in critic.modules() if isinstance(layer, nn.Conv2d)]
+    assert outs == [4, 8, 8, 8, 1]
+    generator = DCGANGenerator(width=4, max_width=8).build((3, 64, 64))
+    outs = [layer.out_channels for layer in generator.modules() if isinstance(layer, nn.ConvTranspose2d)]
+    assert outs == [8, 8, 8, 4, 3]
+
+
+def test_the_first_layer_of_a_critic_has_no_batch_norm() -> None:
+    layers = list(DCGANCritic(width=4, norm="batch").build((3, 32, 32)).children())
+    assert isinstance(layers[1], BiasLeakyReLU)
+    assert sum(isinstance(layer, nn.BatchNorm2d) for block in layers for layer in block.modules()) == 2
+    assert not any(isinstance(layer, nn.BatchNorm2d) for layer in DCGANCritic(width=4).build((3, 32, 32)).modules())
+    generator = DCGANGenerator(width=4, norm="none").build((3, 32, 32))
+    assert not any(isinstance(layer, nn.BatchNorm2d) for layer in generator.modules())
+
+
+def test_the_papers_first_weights() -> None:
+    critic = DCGANCritic(width=32, norm="batch").build((3, 64, 64))
+    for layer in critic.modules():
+        if isinstance(layer, nn.Conv2d) and layer.weight.numel() > 10_000:
+            assert layer.weight.std().item() == pytest.approx(0.02, rel=0.05)
+        if isinstance(layer, nn.BatchNorm2d):
+            assert layer.weight.mean().item() == pytest.approx(1.0, abs=0.02)
+            assert layer.weight.std().item() == pytest.approx(0.02, rel=0.6)
+
+
+@pytest.mark.parametrize("shape", [(1, 28, 28), (3, 64, 64), (3, 256, 256)], ids=str)
+def test_a_generator_without_norms_keeps_the_scale_of_its_activations(shape: tuple[int, int, int]) -> None:
+    """He et al., 2015: the variance before every activation is the same, however deep the network is."""
+    generator = DCGANGenerator(norm="none", width=16, max_width=64).build(shape)
+    scales: list[float] = []
+    for layer in generator.modules():
+        if isinstance(layer, nn.ConvTranspose2d):
+            layer.register_forward_hook(lambda module, inputs, output: scales.append(float(output.std())))
+    with torch.no_grad():
+        images = generator(torch.randn(16, 100))
+    assert len(scales) >= 3
+    assert all(0.7 < scale < 2.5 for scale in scales), scales
+    assert 0.3 < float(images.std()) < 0.9
+    assert float((images.abs() > 0.999).float().mean()) < 0.05
+
+
+@pytest.mark.parametrize("shape", [(1, 28, 28), (3, 64, 64), (3, 256, 256)], ids=str)
+def test_a_critic_without_norms_keeps_the_scale_of_its_activations(shape: tuple[int, int, int]) -> None:
+    critic = DCGANCritic(width=8, max_width=64).build(shape)
+    scales: list[float] = []
+    for layer in critic.modules():
+        if isinstance(layer, nn.Conv2d):
+            layer.register_forward_hook(lambda module, inputs, output: scales.append(float(output.square().mean().sqrt())))
+    with torch.no_grad():
+        critic(torch.randn(16, *shape))
+    assert all(0.4 < scale < 3.5 for scale in scales), scales
+
+
+@pytest.mark.parametrize("shape", [(1, 28, 28), (3, 64, 64)], ids=str)
+def test_a_generator_with_norms_starts_off_the_ends_of_the_tanh(shape: tuple[int, int, int]) -> None:
+    with torch.no_grad():
+        images = DCGANGenerator().build(shape)(torch.randn(16, 100))
+    assert 0.05 < float(images.std()) < 0.6
+    assert abs(float(images.mean())) < 0.1
+
+
+def test_biases_start_at_zero() -> None:
+    layer = nn.Linear(3, 3)
+    init_kaiming(layer)
+    assert layer.bias.abs().max() == 0
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_the_leaky_relu_layers_are_pytorchs(bias: bool) -> None:
+    x = torch.randn(2, 3, 4, 4, dtype=torch.float64, requires_grad=True)
+    layer = (BiasLeakyReLU(3, 0.3) if bias else LeakyReLU(0.3)).double()
+    shift: Tensor | float = 0.0
+    if isinstance(layer, BiasLeakyReLU):
+        nn.init.normal_(layer.bias)
+        shift = layer.bias.detach().view(1, 3, 1, 1)
+    expected = nn.functional.leaky_relu(x + shift, 0.3)
+    torch.testing.assert_close(layer(x), expected)
+    (ours,), (theirs,) = torch.autograd.grad(layer(x).square().sum(), x), torch.autograd.grad(expected.square().sum(), x)
+    torch.testing.assert_close(ours, theirs)
+
+
+def test_what_follows_a_convolution() -> None:
+    assert isinstance(activation(4, "none"), BiasLeakyReLU)
+    assert [type(layer) for layer in activation(4, "batch").children()] == [nn.BatchNorm2d, LeakyReLU]
