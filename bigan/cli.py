@@ -38,7 +38,8 @@ def pack_command(
     from bigan.data.source import open_source
 
     images = open_source(source, split=split, limit=limit)
-    with Progress(transient=True, console=Console(stderr=True)) as bar:
+    console = Console(stderr=True)
+    with Progress(transient=True, console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task("pack")
         report = pack(
             images,

@@ -22,6 +22,8 @@ from bigan.settings import BY_KIND, CONFIG, Count, NonNegative, Positive, settin
 
 MAY_CHANGE = frozenset(
     {
+        "name",
+        "folder",
         "length_kimg",
         "tick_kimg",
         "checkpoint_kimg",
@@ -105,6 +107,8 @@ def load(path: Path, assignments: Sequence[str] = ()) -> Run:
         raise ValueError(f"{path}: is no YAML: {' '.join(str(error).split())}") from None
     if not isinstance(raw, dict):
         raise ValueError(f"{path}: a config is a mapping of keys; the first is `name:`")
+    if isinstance(raw.get("game"), str):
+        raw["game"] = {"kind": raw["game"]}
     for assignment in assignments:
         assign(raw, assignment)
     return parse(raw, path)
@@ -178,8 +182,8 @@ def _users_class(file: Path, name: str, source: Path) -> type:
     sys.modules[module_name] = module
     try:
         spec.loader.exec_module(module)
-    except (SyntaxError, ImportError) as error:
-        raise ValueError(f"{source}: game: {found} cannot be imported: {error}") from error
+    except Exception as error:  # a user's file may raise anything
+        raise ValueError(f"{source}: game: {found} cannot be imported: {type(error).__name__}: {error}") from error
     cls = getattr(module, name, None)
     if not isinstance(cls, type) or not _is_frozen(cls) or not callable(getattr(cls, "build", None)):
         raise ValueError(f"{source}: game: {found} must define a frozen dataclass {name} with a method build(data)")
@@ -208,6 +212,8 @@ def _first(error: ValidationError, raw: Any, prefix: str) -> str:
         message = "is no key of this config"
     elif detail["type"] in ("missing", "missing_argument"):
         message = "is missing"
+    elif detail["type"] == "union_tag_not_found":
+        key, message = f"{key}.kind".removeprefix("."), "is missing; say which kind is meant"
     else:
         message = detail["msg"].removeprefix("Value error, ")
         if not isinstance(detail["input"], dict | list) and not is_dataclass(detail["input"]):

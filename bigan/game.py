@@ -44,6 +44,8 @@ class Move:
     def __post_init__(self) -> None:
         if self.repeat < 1:
             raise ValueError(f"move {self.name or self.player!r}: repeat is {self.repeat}; it must be at least 1")
+        if len(set(self.reads)) != len(self.reads):
+            raise ValueError(f"move {self.name or self.player!r}: reads names a stream twice ({', '.join(self.reads)})")
         if not self.name:
             object.__setattr__(self, "name", self.player)
 
@@ -87,6 +89,8 @@ class Game:
         names = [move.name for move in self.moves]
         if len(names) != len(set(names)):
             raise ValueError(f"two moves share a name ({', '.join(names)}); give each Move its own name=")
+        if idle := [name for name, module in self.players.items() if not any(True for _ in module.parameters())]:
+            raise ValueError(f"players without parameters cannot move: {', '.join(idle)}")
         owner: dict[int, str] = {}
         for name, module in self.players.items():
             for parameter in module.parameters():
@@ -212,6 +216,8 @@ class Context:
 
     def keep(self, name: str, tensor: Tensor) -> None:
         """Hand a tensor [count, …] to `Game.after`, which sees the global batch of it."""
+        if name in self.kept:
+            raise ValueError(f"keep({name!r}): kept twice in one move; give each tensor its own name")
         if len(tensor) != self.count:
             raise ValueError(f"keep({name!r}): {len(tensor)} rows for {self.count} samples")
         self.kept[name] = tensor.detach()

@@ -14,6 +14,10 @@ class NonSaturating:
 
     kind: Literal["non_saturating"] = "non_saturating"
 
+    def score(self, logits: Tensor) -> Tensor:
+        """D(x): the probability, by the critic, that x is real."""
+        return logits.sigmoid()
+
     def critic(self, real: Tensor, fake: Tensor) -> Tensor:
         """-E log D(x) - E log(1 - D(G(z)))."""
         return cross_entropy(real, fake)
@@ -29,6 +33,10 @@ class Minimax:
 
     kind: Literal["minimax"] = "minimax"
 
+    def score(self, logits: Tensor) -> Tensor:
+        """D(x): the probability, by the critic, that x is real."""
+        return logits.sigmoid()
+
     def critic(self, real: Tensor, fake: Tensor) -> Tensor:
         """-E log D(x) - E log(1 - D(G(z)))."""
         return cross_entropy(real, fake)
@@ -43,6 +51,10 @@ class Wasserstein:
     """The dual of the Wasserstein-1 distance; the critic must be held 1-Lipschitz (Arjovsky et al., 2017, equation 3)."""
 
     kind: Literal["wasserstein"] = "wasserstein"
+
+    def score(self, logits: Tensor) -> Tensor:
+        """D(x): the critic's value itself, which is no probability."""
+        return logits
 
     def critic(self, real: Tensor, fake: Tensor) -> Tensor:
         """E D(G(z)) - E D(x)."""

@@ -77,7 +77,7 @@ def mix(real: Tensor, fake: Tensor, at: Tensor) -> Tensor:
 
 
 def with_gradient(critic: nn.Module, images: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """A critic's logits [N] and the gradient of each with respect to its own image, both differentiable.
+    """A critic's logits [N], in float32 or wider, and the gradient of each with respect to its own image; both differentiable.
 
     A function and not a method, so that any module is a critic, averaged, unrolled or a user's own.
 
@@ -86,7 +86,7 @@ def with_gradient(critic: nn.Module, images: Tensor, condition: Tensor | None = 
         images: [N, …].
     """
     images = images.detach().requires_grad_()
-    logits = critic(images) if condition is None else critic(images, condition)
+    logits = wide(critic(images) if condition is None else critic(images, condition))
     with torch.autocast(images.device.type, enabled=False):
         (gradient,) = torch.autograd.grad(logits.sum(), images, create_graph=True)
     return logits, gradient
@@ -109,7 +109,7 @@ def judge(
     for name in dict.fromkeys(("real", "fake", *(penalty.at for penalty in due))):
         wanted = [penalty for penalty in due if penalty.at == name]
         if not wanted:
-            logits[name] = critic(points[name]())
+            logits[name] = wide(critic(points[name]()))
             continue
         logits[name], gradient = with_gradient(critic, points[name]())
         for penalty in wanted:

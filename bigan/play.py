@@ -63,7 +63,7 @@ class Meter:
             return {}
         names = sorted(self._sums)
         sums = group.mean(torch.stack([self._sums[name] for name in names])).tolist()
-        return {name: total / count for name, (total, count) in zip(names, sums, strict=True)}
+        return {name: total / count for name, (total, count) in zip(names, sums, strict=True) if count}
 
 
 @contextmanager

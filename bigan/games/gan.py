@@ -12,6 +12,7 @@ from bigan.game import Context, Game, Move, Samples, Terms
 from bigan.networks.dcgan import DCGANCritic, DCGANGenerator
 from bigan.objectives import NonSaturating, Objective
 from bigan.penalties import Penalty, judge, mix
+from bigan.precision import wide
 from bigan.settings import Count, settings
 
 
@@ -57,14 +58,14 @@ class GAN:
             fake = self.generate(ctx).to(real.dtype)
         points = {"real": lambda: real, "fake": lambda: fake, "mix": lambda: mix(real, fake, ctx.uniform("mix"))}
         logits, penalties = judge(ctx.players["critic"], self.penalties, ctx.step, points)
-        ctx.observe("D(real)", logits["real"].float().sigmoid())
-        ctx.observe("D(fake)", logits["fake"].float().sigmoid())
-        return {"adversarial": self.objective.critic(logits["real"].float(), logits["fake"].float()), **penalties}
+        for name in ("real", "fake"):
+            ctx.observe(f"D({name})", self.objective.score(logits[name]))
+        return {"adversarial": self.objective.critic(logits["real"], logits["fake"]), **penalties}
 
     def generator_loss(self, ctx: Context) -> Terms:
         """The objective's generator loss."""
-        logits = ctx.players["critic"](self.generate(ctx))
-        return {"adversarial": self.objective.generator(logits.float())}
+        logits = wide(ctx.players["critic"](self.generate(ctx)))
+        return {"adversarial": self.objective.generator(logits)}
 
     def generate(self, ctx: Context) -> Tensor:
         """Fresh images [N, C, H, W]."""
