@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Mapping
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -72,12 +72,13 @@ def kimg(rounds: int) -> float:
     return rounds * BATCH / 1000
 
 
-def raw_config(digits: Path, game: str = "gan", **changes: Any) -> dict[str, Any]:
+def raw_config(digits: Path, kind: str = "gan", **changes: Any) -> dict[str, Any]:
     """A tiny run over packed digits, as YAML holds it: a tick a round, a checkpoint every three; `a__b=1` sets a.b."""
     raw = {
         "name": "run",
         "data": {"real": {"path": str(digits)}},
-        "game": deepcopy(dict(GAMES[game])),
+        "game": deepcopy(dict(GAMES[kind])),
+        "optimizer": {"kind": "adam", "lr": 0.02, "betas": [0.5, 0.99]},
         "batch": BATCH,
         "length_kimg": kimg(6),
         "tick_kimg": kimg(1),
@@ -88,9 +89,9 @@ def raw_config(digits: Path, game: str = "gan", **changes: Any) -> dict[str, Any
     return raw
 
 
-def write_config(path: Path, digits: Path, game: str = "gan", **changes: Any) -> Path:
+def write_config(path: Path, digits: Path, kind: str = "gan", **changes: Any) -> Path:
     """`raw_config` as a file."""
-    path.write_text(yaml.safe_dump(raw_config(digits, game, **changes)))
+    path.write_text(yaml.safe_dump(raw_config(digits, kind, **changes)))
     return path
 
 
@@ -101,10 +102,11 @@ def pack_digits(folder: Path, size: int = 16, limit: int = 50) -> Path:
 
 
 def saved(home: Path) -> Checkpoint:
-    """A run's newest checkpoint."""
+    """A run's newest checkpoint, free of its file."""
     newest = checkpoint.newest(home / "checkpoints")
     assert newest is not None, f"{home} holds no checkpoint"
-    return checkpoint.load(newest)
+    found = checkpoint.load(newest)
+    return replace(found, tensors={name: tensor.clone() for name, tensor in found.tensors.items()})
 
 
 def differing(one: Checkpoint, other: Checkpoint) -> list[str]:
@@ -120,3 +122,21 @@ def tree(folder: Path) -> dict[str, str]:
         str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "folder"
         for path in sorted(folder.rglob("*"))
     }
+
+
+def refused(said: Said, *names: str) -> None:
+    """One line that names what is wrong."""
+    assert said.status == 2, said
+    lines = said.err.splitlines()
+    assert len(lines) == 1, said.err
+    assert lines[0].startswith("bigan: ")
+    assert "Traceback" not in said.err + said.out
+    for name in names:
+        assert name in lines[0]
+
+
+def refused_and_untouched(place: Path, names: tuple[str, ...], *arguments: object) -> None:
+    """As `refused`, and every file is what it was."""
+    before = tree(place)
+    refused(bigan(*arguments), *names)
+    assert tree(place) == before

@@ -1,121 +1,16 @@
-"""What the user can mend is one line that names the key or the path, exit status 2, and nothing half-written."""
+"""Data, run folders and places for samples that cannot be: one line that names the path, and nothing half-written."""
 
 import json
 import os
 import shutil
-import subprocess
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from bigan.distributed.group import Alone
-
-from .launch import BIGAN, ENVIRONMENT, Said, bigan, kimg, pack_digits, tree, write_config
-
-
-def refused(said: Said, *names: str) -> None:
-    """One line that names what is wrong."""
-    assert said.status == 2, said
-    lines = said.err.splitlines()
-    assert len(lines) == 1, said.err
-    assert lines[0].startswith("bigan: ")
-    assert "Traceback" not in said.err + said.out
-    for name in names:
-        assert name in lines[0]
-
-
-def refused_and_untouched(place: Path, names: tuple[str, ...], *arguments: object) -> None:
-    """As `refused`, and every file is what it was."""
-    before = tree(place)
-    refused(bigan(*arguments), *names)
-    assert tree(place) == before
-
-
-# --- the config -------------------------------------------------------------------------------------------------------
-
-CHANGES = [
-    ({"lenght_kimg": 1}, "lenght_kimg: is no key"),
-    ({"game__critic__widht": 4}, "game.gan.critic.widht: is no key"),
-    ({"data__real__shuffle": True}, "data.real.shuffle: is no key"),
-    ({"game__penalties__0__wieght": 1}, "wieght: is no key"),
-    ({"batch": "many"}, "batch: "),
-    ({"batch": 0}, "batch: "),
-    ({"length_kimg": -1}, "length_kimg: "),
-    ({"length_kimg": float("inf")}, "length_kimg: "),
-    ({"seed": 1.5}, "seed: "),
-    ({"game__generator__width": [4]}, "generator.width: "),
-    ({"optimizer__kind": "adamw"}, "optimizer: "),
-    ({"game__kind": "stylegan"}, "game: "),
-    ({"name": "a/b"}, "name: 'a/b'"),
-    ({"data__real__path": "nowhere"}, "nowhere: no such folder"),
-    ({"data__real__workers": 0}, "data.real: workers"),
-    ({"data": {}}, "data.real: is missing"),
-    ({"optimizers": {"painter": {"kind": "sgd"}}}, "optimizers.painter: is no player"),
-    ({"game__critic__norm": "batch"}, "penalties: a gradient penalty needs"),
-    ({"micro_batch": 3}, "micro_batch: 3 does not divide"),
-    ({"micro_batch": 4}, "micro_batch: 4 of 8 would split"),
-    ({"game__kind": "mine.py:Mine"}, "there is no file mine.py"),
-]
-
-
-@pytest.mark.parametrize(("changes", "names"), CHANGES, ids=[names for _, names in CHANGES])
-def test_a_config_is_refused_by_its_key(here: Path, digits: Path, changes: dict[str, Any], names: str) -> None:
-    config = write_config(here / "run.yaml", digits, **changes)
-    refused_and_untouched(here, (names,), "train", config)
-
-
-@pytest.mark.parametrize(
-    ("content", "names"),
-    [
-        (None, "No such file"),
-        ("- a\n- b\n", "a config is a mapping"),
-        ("", "a config is a mapping"),
-        ("a: [1\nb: 2\n", "is no YAML"),
-        ("name: x\n", "game: is missing"),
-        ("name: x\ngame: gan\nlength_kimg: 1\n", "data: is missing"),
-        (b"name: \xff\xfe\n", "cannot be read as a config"),
-    ],
-    ids=["missing", "a list", "empty", "no YAML", "no game", "no data", "no text"],
-)
-def test_a_file_that_is_no_config(here: Path, content: str | bytes | None, names: str) -> None:
-    if content is not None:
-        (here / "run.yaml").write_bytes(content.encode() if isinstance(content, str) else content)
-    refused_and_untouched(here, ("run.yaml", names), "train", "run.yaml")
-
-
-@pytest.mark.parametrize(
-    ("assignment", "names"),
-    [
-        ("batch", "'batch': write key=value"),
-        ("=4", "write key=value"),
-        ("batch=[1", "batch: '[1' is no YAML"),
-        ("game.penalties.7.weight=1", "game.penalties.7.weight: '7' is no place"),
-        ("batch.size=1", "batch.size: what stands before .size"),
-        ("batch=", "batch: "),
-    ],
-)
-def test_a_malformed_assignment(here: Path, digits: Path, assignment: str, names: str) -> None:
-    config = write_config(here / "run.yaml", digits)
-    refused_and_untouched(here, (names,), "train", config, assignment)
-
-
-def test_a_batch_that_the_ranks_cannot_divide(here: Path, digits: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Three(Alone):
-        size = 3
-
-    @contextmanager
-    def joined(device: object) -> Iterator[Alone]:
-        yield Three()
-
-    monkeypatch.setattr("bigan.train.joined", joined)
-    config = write_config(here / "run.yaml", digits)
-    refused_and_untouched(here, ("batch: 8 is not divisible by 3 ranks",), "train", config)
-
+from .launch import bigan, kimg, pack_digits, refused, refused_and_untouched, write_config
 
 # --- the data ---------------------------------------------------------------------------------------------------------
 
@@ -230,7 +125,7 @@ RESUMES = [
     ("game.generator.width=8", "game.generator.width (4 → 8)"),
     ("batch=16", "batch (8 → 16)"),
     ("seed=1", "seed (0 → 1)"),
-    ("optimizer.lr=0.1", "optimizer.lr"),
+    ("optimizer.lr=0.1", "optimizer.lr (0.02 → 0.1)"),
     ("game.penalties=[]", "game.penalties"),
     ("data.real.flip=true", "data.real.flip (False → True)"),
 ]
@@ -298,39 +193,3 @@ def test_no_samples(run: Path, count: str) -> None:
 @pytest.mark.parametrize("out", ["run.yaml/a.png", "run.yaml/a.npz", "run.yaml", "run.yaml/folder", "/proc/a.png"])
 def test_samples_into_a_place_that_cannot_be_written(run: Path, out: str) -> None:
     refused_and_untouched(Path.cwd(), (f"{out}: cannot be written",), "sample", run, f"--out={out}", "--count=2")
-
-
-# --- a user's own game ------------------------------------------------------------------------------------------------
-
-FILES = [
-    ("def (:", "mine.py"),
-    ("import nothing_of_that_name", "nothing_of_that_name"),
-    ("raise RuntimeError('oh')", "mine.py"),
-    ("x = 1 / 0", "mine.py"),
-    ("class Other: pass", "a frozen dataclass Mine"),
-    ("Mine = 3", "a frozen dataclass Mine"),
-    ("class Mine: pass", "a frozen dataclass Mine"),
-    ("from dataclasses import dataclass\n@dataclass(frozen=True)\nclass Mine:\n    a: int = 1", "a method build"),
-]
-
-
-@pytest.mark.parametrize(("text", "names"), FILES, ids=[text[:20] for text, _ in FILES])
-def test_a_game_file_that_is_broken(here: Path, digits: Path, text: str, names: str) -> None:
-    (here / "mine.py").write_text(text)
-    config = write_config(here / "run.yaml", digits, game__kind="mine.py:Mine")
-    refused_and_untouched(here, ("game: ", names), "train", config)
-
-
-# --- as a process -----------------------------------------------------------------------------------------------------
-
-
-def test_a_process_ends_with_status_2(here: Path, digits: Path) -> None:
-    config = write_config(here / "run.yaml", digits, game__critic__widht=4)
-    before = tree(here)
-    for arguments, names in (
-        (["train", str(config)], "game.gan.critic.widht: is no key"),
-        (["pack", "nowhere", "out"], "nowhere: no such folder"),
-    ):
-        ended = subprocess.run([*BIGAN, *arguments], env=ENVIRONMENT, capture_output=True, text=True, timeout=120)
-        refused(Said(ended.returncode, ended.stdout, ended.stderr), names)
-    assert tree(here) == before

@@ -48,7 +48,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"learning_rate": 1}, "learning_rate: is no key of this config"),
     ({"average": {"ramp": 0}}, "average.ramp: "),
     ({"average": {"half_life": 1}}, "average.half_life: is no key of this config"),
-    ({"optimizer": {"lr": 1}}, "optimizer: "),
+    ({"optimizer": {"lr": 1}}, "optimizer.kind: is missing"),
     ({"optimizer": {"kind": "lion"}}, "optimizer: "),
     ({"optimizer": {"kind": "adam", "lr": -1}}, "optimizer.lr: "),
     ({"optimizer": {"kind": "adam", "betas": [0.5]}}, "optimizer.betas.1: is missing"),
@@ -60,10 +60,10 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"data": {"real": {}}}, "data.real.path: is missing"),
     ({"data": {"real": {"path": "x", "crop": 1}}}, "data.real.crop: is no key of this config"),
     ({"data": {"real": {"path": "x", "workers": 0}}}, "data.real: workers: "),
-    ({"game": None}, "game: "),
-    ({"game": ["gan"]}, "game: "),
+    ({"game": None}, "game.kind: is missing"),
+    ({"game": ["gan"]}, "game.kind: is missing"),
     ({"game": "began"}, "game: "),
-    ({"game": {"critic_steps": 2}}, "game: "),
+    ({"game": {"critic_steps": 2}}, "game.kind: is missing"),
     ({"game": {"kind": "gan", "critic_steps": 0}}, "game.critic_steps: "),
     ({"game": {"kind": "gan", "steps": 1}}, "game.steps: is no key of this config"),
     ({"game": {"kind": "gan", 1: 1}}, "game.1: "),
@@ -73,7 +73,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"game": {"kind": "gan", "critic": {"norm": "layer"}}}, "game.critic.norm: "),
     ({"game": {"kind": "gan", "critic": {"kind": "resnet"}}}, "game.critic.kind: "),
     ({"game": {"kind": "gan", "penalties": [{"kind": "r1"}, {"kind": "r2", "weight": -1}]}}, "game.penalties.1.weight: "),
-    ({"game": {"kind": "gan", "penalties": [{"weight": 1}]}}, "game.penalties.0: "),
+    ({"game": {"kind": "gan", "penalties": [{"weight": 1}]}}, "game.penalties.0.kind: is missing"),
     ({"game": {"kind": "gan", "penalties": [{"kind": "r1"}, {"kind": "r1"}]}}, "game: penalties: "),
 ]
 
@@ -282,8 +282,8 @@ def test_a_users_own_kind_does_not_hide_where_its_game_is(users: Path) -> None:
         ("my_game.py:Absent", "must define a frozen dataclass Absent with a method build(data)"),
         ("my_game.py:", "must define a frozen dataclass"),
         ("none.py:Mine", "game: there is no file none.py"),
-        ("broken.py:Mine", "broken.py cannot be imported: "),
-        ("needy.py:Mine", "needy.py cannot be imported: No module named 'no_such_module_anywhere'"),
+        ("broken.py:Mine", "broken.py cannot be imported: SyntaxError: "),
+        ("needy.py:Mine", "needy.py cannot be imported: ModuleNotFoundError: No module named 'no_such_module_anywhere'"),
     ],
 )
 def test_a_users_own_mistake_is_named(users: Path, game: Any, message: str) -> None:

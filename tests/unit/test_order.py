@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bigan.data.order import Order, epoch_permutation
+from bigan.data.stream import flips
 
 SEEDS = st.integers(0, 2**64 - 1)
 
@@ -68,3 +69,23 @@ def test_threads_share_an_order() -> None:
     with ThreadPoolExecutor(8) as pool:
         found = list(pool.map(lambda start: order.samples_at(start, 50).tolist(), starts))
     assert found == expected
+
+
+@given(seed=st.integers(0, 2**64 - 1), start=st.integers(0, 2**50), count=st.integers(0, 100), cut=st.integers(0, 100))
+def test_flips_are_a_function_of_seed_and_position(seed: int, start: int, count: int, cut: int) -> None:
+    cut = min(cut, count)
+    parts = np.concatenate([flips(seed, start, cut), flips(seed, start + cut, count - cut)])
+    assert parts.tolist() == flips(seed, start, count).tolist()
+
+
+def test_flips_are_fair_and_independent() -> None:
+    drawn = np.stack([flips(seed, 0, 20_000) for seed in range(4)]).astype(float)
+    assert (abs(drawn.mean(axis=1) - 0.5) < 0.02).all()
+    pairs = [
+        (drawn[0], drawn[1]),
+        (drawn[0][1:], drawn[0][:-1]),
+        (drawn[2][1:], drawn[3][:-1]),
+        (drawn[0][1797:], drawn[0][:-1797]),
+    ]
+    assert all(abs(np.corrcoef(*pair)[0, 1]) < 0.04 for pair in pairs)
+    assert np.flatnonzero(flips(7, 10**6, 12)).tolist() == [0, 1, 4, 8, 9, 10, 11]  # for good: a resumed run must flip alike

@@ -199,7 +199,11 @@ def test_the_game_of_two_takes_each_penalty_where_it_belongs() -> None:
     assert all(p.grad is None for p in ctx.players["generator"].parameters())
     assert set(rules.critic_loss(context(rules, step=1))) == {"adversarial", "r1", "r2", "gradient_penalty"}
     lazy = GAN(generator=rules.generator, critic=rules.critic, penalties=(R1(every=2),))
-    assert set(lazy.critic_loss(context(lazy, step=1))) == {"adversarial"}
+    ctx = context(lazy, step=1)
+    terms = lazy.critic_loss(ctx)
+    assert set(terms) == {"adversarial"}
+    terms["adversarial"].backward()
+    assert all(p.grad is None for p in ctx.players["generator"].parameters())
 
 
 def test_a_penalty_needs_a_critic_that_judges_each_image_alone() -> None:
