@@ -239,10 +239,17 @@ def _keys(location: Sequence[str | int], raw: Any) -> list[str]:
 def dump(run: Run) -> dict[str, Any]:
     """The resolved config: every key with its value, as YAML and JSON can hold it, and as `parse` reads it again."""
     raw = _plain(asdict(run))
-    cls = type(run.game)
-    if cls.__module__.startswith(USER_MODULE):
-        raw["game"] = {"kind": "", **raw["game"]} | {"kind": f"{inspect.getfile(cls)}:{cls.__name__}"}  # over a kind of its own
+    file = game_file(run)
+    if file is not None:
+        raw["game"].pop("kind", None)  # a field of its own by that name
+        raw["game"] = {"kind": f"{file.name}:{type(run.game).__name__}", **raw["game"]}
     return raw
+
+
+def game_file(run: Run) -> Path | None:
+    """The user's file that the run's game is from; None for a game of bigan's."""
+    cls = type(run.game)
+    return Path(inspect.getfile(cls)) if cls.__module__.startswith(USER_MODULE) else None
 
 
 def _plain(value: Any) -> Any:

@@ -4,6 +4,7 @@ import hashlib
 import importlib.metadata
 import json
 import platform
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -26,8 +27,8 @@ class RunFolder:
         self.evaluation = home / "evaluation.json"
         self.features = home / "features"
 
-    def begin(self, config: dict[str, Any], environment: dict[str, Any]) -> None:
-        """Make the folder and write what the run is.
+    def begin(self, config: dict[str, Any], environment: dict[str, Any], game_file: Path | None) -> None:
+        """Make the folder and write what the run is; a user's game file is kept beside the config, which then finds it there.
 
         Raises:
             ValueError: if the folder cannot be written.
@@ -35,6 +36,8 @@ class RunFolder:
         try:
             self.grids.mkdir(parents=True, exist_ok=True)
             self.checkpoints.mkdir(exist_ok=True)
+            if game_file is not None and game_file.parent.resolve() != self.home.resolve():
+                shutil.copyfile(game_file, self.home / game_file.name)
             self.config.write_text(yaml.safe_dump(config, sort_keys=False))
             self.environment.write_text(json.dumps(environment, indent=1) + "\n")
         except OSError as error:

@@ -7,7 +7,7 @@ from pathlib import Path
 from bigan import ops
 from bigan.build import Setup, prepared
 from bigan.clock import Clock
-from bigan.config import Run, dump
+from bigan.config import Run, dump, game_file
 from bigan.distributed import checkpoint
 from bigan.distributed.group import joined, local_device
 from bigan.distributed.preemption import Stop, listening
@@ -39,7 +39,7 @@ def train(run: Run) -> None:
                 print(f"{run.home}: finished at {setup.clock.images / 1000:g} kimg; raise length_kimg to go on")
             return
         if first:
-            setup.folder.begin(dump(run), environment(str(ops.backend()), str(device), group.size))
+            setup.folder.begin(dump(run), environment(str(ops.backend()), str(device), group.size), game_file(run))
         with listening() as stop, progress_line(run.length_kimg, setup.clock.images / 1000, quiet=not first) as line:
             line.say(f"{run.home}: {ops.backend()}; {group.size} rank(s); from {setup.clock.images / 1000:g} kimg")
             _rounds(setup, stop, line)

@@ -1,4 +1,4 @@
-"""The promise of `make train`: its config, at its full length, draws digits that a classifier which knows none of bigan reads."""
+"""The promise of `make train`: its config, at its full length, draws digits that a stranger's classifier reads."""
 
 import json
 from pathlib import Path
@@ -31,8 +31,7 @@ def test_the_default_run_draws_all_ten_digits(tmp_path: Path, monkeypatch: pytes
     images = np.load(tmp_path / "samples.npz")["images"][..., 0].astype(float)
     assert images.shape == (1000, 32, 32)
     small = images.reshape(1000, 8, 4, 8, 4).mean((2, 4)) * (16 / 255)
-    digits = load_digits()
-    judge = SVC(kernel="rbf", gamma="scale", C=10.0).fit(digits.data, digits.target)
+    judge = SVC(kernel="rbf", gamma="scale", C=10.0).fit(*load_digits(return_X_y=True))
     shares = np.bincount(judge.predict(small.reshape(1000, 64)), minlength=10) / 1000
     card = json.loads((run / "evaluation.json").read_text())
     print(f"shares {shares}, precision {card['fake']['precision']:.3f}, recall {card['fake']['recall']:.3f}")

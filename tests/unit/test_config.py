@@ -13,7 +13,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bigan.config import MAY_CHANGE, assign, dump, load, parse, refuse_changes
+from bigan.config import MAY_CHANGE, assign, dump, game_file, load, parse, refuse_changes
 from bigan.games.gan import GAN
 from bigan.games.wgan_gp import WGANGP
 from bigan.objectives import Minimax
@@ -256,9 +256,12 @@ def users(tmp_path: Path) -> Path:
 def test_a_users_own_game_is_read_dumped_and_read_again(users: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     run = parse(BASE | {"game": {"kind": "my_game.py:Mine", "latent": 4, "part": {"size": 5}}}, users)
     assert is_dataclass(run.game)
-    assert dump(run)["game"] == {"kind": f"{users.parent / 'my_game.py'}:Mine", "latent": 4, "part": {"size": 5}}
+    assert dump(run)["game"] == {"kind": "my_game.py:Mine", "latent": 4, "part": {"size": 5}}
     plain = yaml.safe_load(yaml.safe_dump(dump(run)))
-    assert dump(parse(plain, tmp_path_factory.mktemp("elsewhere") / "config.yaml")) == dump(run)
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    assert game_file(run) == users.parent / "my_game.py"
+    (elsewhere / "my_game.py").write_text(USERS)
+    assert dump(parse(plain, elsewhere / "config.yaml")) == dump(run)
     assert dump(parse(BASE | {"game": "my_game.py:Mine"}, users))["game"]["latent"] == 8
     sys.modules.pop("bigan_user_my_game")
 
