@@ -57,7 +57,7 @@ class Batch:
 
     def __getitem__(self, name: str) -> Tensor:
         if name not in self.fields:
-            raise KeyError(f"the data set has no {name!r}; it has {', '.join(self.fields)}")
+            raise ValueError(f"the data set has no {name!r}; it has {', '.join(self.fields)}")
         return self.fields[name]
 
     @property

@@ -15,7 +15,7 @@ from bigan.data.stream import Prefetcher, ShardStream
 from bigan.distributed import checkpoint
 from bigan.distributed.batch_norm import has_batch_norm
 from bigan.distributed.checkpoint import Checkpoint
-from bigan.distributed.group import Alone, World
+from bigan.distributed.group import Alone, World, on_first_rank
 from bigan.distributed.player import DeepSpeedPlayer, Division, LocalPlayer, seat
 from bigan.folder import RunFolder, file_digest
 from bigan.game import Game
@@ -75,8 +75,8 @@ def prepared(run: Run, group: Alone | World, device: torch.device) -> Iterator[S
     folder = RunFolder(run.home)
     folder.check()
     with ExitStack() as stack:
-        streams = {name: stack.enter_context(source.open(run.seed)) for name, source in run.data.items()}
-        game = build_game(run, streams)
+        streams = {name: stack.enter_context(source.open(stream_seed(run, name))) for name, source in run.data.items()}
+        game = build_game(run, streams, device)
         division = divide(run, game, group.size)
         data = {name: _fingerprint(run, name, stream) for name, stream in streams.items()}
         saved = _saved(run, folder, data, group)
@@ -111,13 +111,26 @@ def prepared(run: Run, group: Alone | World, device: torch.device) -> Iterator[S
         yield Setup(run=run, folder=folder, table=table, players=players, feeds=feeds, clock=clock, data=data, group=group)
 
 
-def build_game(run: Run, streams: Mapping[str, ShardStream]) -> Game:
+def stream_seed(run: Run, name: str) -> int:
+    """Seed of a stream's order: each has its own, or two unpaired sets of one size would be paired for ever."""
+    return digest((run.seed, "data", name), size=8)
+
+
+def build_game(run: Run, streams: Mapping[str, ShardStream], device: torch.device) -> Game:
     """The run's game with its first weights, a function of the seed."""
     torch.manual_seed(digest((run.seed, "weights"), size=7))
-    game = run.game.build({name: stream.spec for name, stream in streams.items()})
+    try:
+        game = run.game.build({name: stream.spec for name, stream in streams.items()})
+    except ValueError as error:
+        raise ValueError(f"game: {error}") from error
+    if not isinstance(game, Game):
+        raise ValueError(f"game: build of {type(run.game).__name__} returned {type(game).__name__}; it must return a Game")
+    game.state.to(device)
     read = {stream for move in game.moves for stream in move.reads}
     if missing := read - set(streams):
         raise ValueError(f"data.{min(missing)}: is missing; the game reads {', '.join(sorted(read))}")
+    if idle := set(streams) - read:
+        raise ValueError(f"data.{min(idle)}: is read by no move; the game reads {', '.join(sorted(read)) or 'none'}")
     if unknown := set(run.optimizers) - set(game.players):
         raise ValueError(f"optimizers.{min(unknown)}: is no player; the game has {', '.join(game.players)}")
     return game
@@ -141,15 +154,8 @@ def divide(run: Run, game: Game, ranks: int) -> Division:
 
 def _saved(run: Run, folder: RunFolder, data: Mapping[str, Any], group: Alone | World) -> Checkpoint | None:
     """The newest checkpoint, the same on every rank; ValueError if it is of another run."""
-    found, problem = "", ""
-    if group.rank == 0:
-        try:
-            found = str(checkpoint.newest(folder.checkpoints) or "")
-        except ValueError as error:
-            problem = str(error)
-    if problem := group.agree(problem):
-        raise ValueError(problem)
-    if not (found := group.agree(found)):
+    found = on_first_rank(group, lambda: str(checkpoint.newest(folder.checkpoints) or ""))
+    if not found:
         return None
     saved = checkpoint.load(Path(found))
     refuse_changes(saved.config, dump(run), folder.home)

@@ -1,6 +1,5 @@
 """The commands: they parse, call and print. Nothing heavy is imported before a command needs it."""
 
-import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -122,9 +121,17 @@ def main() -> None:
     try:
         app()
     except ValueError as error:
-        if os.environ.get("BIGAN_TRACEBACK"):
+        if not _ours(error):
             raise
         _fail(str(error), 2)
+
+
+def _ours(error: ValueError) -> bool:
+    """Whether bigan itself raised it; what a user's game or a library raises keeps its traceback, which says where."""
+    frame = error.__traceback__
+    while frame is not None and frame.tb_next is not None:
+        frame = frame.tb_next
+    return frame is not None and Path(frame.tb_frame.f_code.co_filename).is_relative_to(Path(__file__).parent)
 
 
 def _fail(message: str, status: int) -> None:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from annotated_types import Ge
 from pydantic import SkipValidation, TypeAdapter, ValidationError
 
 from bigan.average import Average
@@ -18,7 +17,7 @@ from bigan.game import GameSettings
 from bigan.games.gan import GAN
 from bigan.games.wgan_gp import WGANGP
 from bigan.optimizers import Adam, Optimizer
-from bigan.settings import BY_KIND, CONFIG, Count, NonNegative, Positive, settings
+from bigan.settings import BY_KIND, CONFIG, Count, NonNegative, Positive, Seed, settings
 
 MAY_CHANGE = frozenset(
     {
@@ -70,7 +69,7 @@ class Run:
     length_kimg: Positive
     batch: Count = 64
     micro_batch: Count | None = None
-    seed: Annotated[int, Ge(0)] = 0
+    seed: Seed = 0
     optimizer: Optimizer = field(default_factory=Adam)
     optimizers: Mapping[str, Optimizer] = field(default_factory=dict)
     average: Average = field(default_factory=Average)

@@ -58,7 +58,8 @@ def evaluate(path: Path, *, count: int, seed: int, data: Path | None = None) -> 
     if count < 1:
         raise ValueError(f"--count {count}: at least one sample")
     restored = restore(path)
-    name, source = next(iter(restored.run.data.items()))
+    name = "real" if "real" in restored.run.data else next(iter(restored.run.data))
+    source = restored.run.data[name]
     source = source if data is None else Shards(path=str(data))
     with source.open(seed=0) as stream:
         digest = file_digest(Path(source.path) / "manifest.json")
@@ -73,7 +74,10 @@ def evaluate(path: Path, *, count: int, seed: int, data: Path | None = None) -> 
     card = judge_samples(classifier, real.images, fake, stream.spec.classes)
     kimg = restored.saved.clock.images / 1000
     out = restored.folder.evaluation
-    out.write_text(json.dumps({"kimg": kimg, "seed": seed, **dataclasses.asdict(card)}, indent=1) + "\n")
+    try:
+        out.write_text(json.dumps({"kimg": kimg, "seed": seed, **dataclasses.asdict(card)}, indent=1) + "\n")
+    except OSError as error:
+        raise ValueError(f"{out}: cannot be written ({error.strerror})") from None
     return Evaluation(card, out, kimg)
 
 

@@ -1,17 +1,22 @@
 """A run's folder: `runs/NAME/` with the resolved config, the environment, events, grids and checkpoints."""
 
+import fcntl
 import hashlib
 import importlib.metadata
 import json
 import platform
 import shutil
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from bigan.distributed import checkpoint
+
+LOCK = ".lock"
 
 
 class RunFolder:
@@ -26,6 +31,27 @@ class RunFolder:
         self.checkpoints = home / "checkpoints"
         self.evaluation = home / "evaluation.json"
         self.features = home / "features"
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Within, no other process may train this run.
+
+        Raises:
+            ValueError: if one does, or the folder cannot be made.
+        """
+        try:
+            self.home.mkdir(parents=True, exist_ok=True)
+            file = (self.home / LOCK).open("w")
+        except OSError as error:
+            raise ValueError(f"{self.home}: cannot be written ({error.strerror}); set name= or folder=") from None
+        with file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise ValueError(f"{self.home}: another process is training this run; wait for it, or set name=") from None
+            except OSError:
+                pass  # a file system without locks
+            yield
 
     def begin(self, config: dict[str, Any], environment: dict[str, Any], game_file: Path | None) -> None:
         """Make the folder and write what the run is; a user's game file is kept beside the config, which then finds it there.
@@ -52,7 +78,7 @@ class RunFolder:
         for path in (self.home, *self.home.parents):
             if path.exists() and not path.is_dir():
                 raise ValueError(f"{path}: a file stands where the run folder belongs; move it, or set name= or folder=")
-        if self.home.is_dir() and any(self.home.iterdir()) and not self.config.is_file():
+        if self.home.is_dir() and any(p.name != LOCK for p in self.home.iterdir()) and not self.config.is_file():
             raise ValueError(f"{self.home}: is no run folder (it has no config.yaml); set name= or folder=")
 
 

@@ -144,11 +144,14 @@ def _play_move(table: Table, clock: Clock, move: Move, repetition: int, stats: M
 
 def _total(move: Move, terms: Terms) -> Tensor:
     """The sum of a move's terms in float32 or wider."""
-    if not terms:
-        raise ValueError(f"the loss of move {move.name!r} returned no terms")
+    if not isinstance(terms, Mapping) or not terms:
+        raise ValueError(f"the loss of move {move.name!r} returned {type(terms).__name__}; return {{name: scalar}}")
     for name, term in terms.items():
-        if term.numel() != 1:
-            raise ValueError(f"term {name!r} of move {move.name!r} has shape {list(term.shape)}; return a scalar")
+        if not isinstance(term, Tensor) or term.numel() != 1:
+            shape = list(term.shape) if isinstance(term, Tensor) else type(term).__name__
+            raise ValueError(f"term {name!r} of move {move.name!r} is {shape}; return a scalar tensor")
+    if not any(term.requires_grad for term in terms.values()):
+        raise ValueError(f"the loss of move {move.name!r} does not depend on the weights of {move.player!r}")
     return torch.stack([wide(term).reshape(()) for term in terms.values()]).sum()
 
 
@@ -169,11 +172,13 @@ def sample(
     seed: int = 0,
 ) -> Samples:
     """Samples start … start + count - 1 under a seed, in eval mode; their draws depend on neither clock nor division."""
-    training = {name: module.training for name, module in players.items()}
+    training = [(part, part.training) for module in players.values() for part in module.modules()]
     for module in players.values():
         module.eval()
     draws = Draws((seed, "sample"), start, count, device)
     samples = game.sample(Context(players=players, batches={}, draws=draws, clock=clock, state=game.state))
-    for name, module in players.items():
-        module.train(training[name])
+    for part, mode in training:
+        part.training = mode
+    if not isinstance(samples, Mapping) or ("images" in samples and samples["images"].ndim != 4):
+        raise ValueError('sample must return named tensors, such as {"images": [N, C, H, W]}')
     return samples

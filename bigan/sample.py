@@ -60,6 +60,7 @@ def restore(path: Path, *, live: bool = False) -> Restored:
     game = run.game.build(specs)
     device = local_device()
     game.state.load_state_dict(saved.part("state."))
+    game.state.to(device)
     players: dict[str, nn.Module] = {}
     for name, module in game.players.items():
         part = "average" if name in game.averaged and not live else "module"
@@ -76,6 +77,8 @@ def write_samples(path: Path, out: Path, *, count: int, seed: int, live: bool = 
     """
     if count < 1:
         raise ValueError(f"--count {count}: at least one sample")
+    if out.suffix.lower() not in (".png", ".npz", "") and not out.is_dir():
+        raise ValueError(f"--out {out}: ends in .png (a grid), .npz (an array), or is a folder's name without a suffix")
     restored = restore(path, live=live)
     try:
         _write(restored, out, count, seed)
@@ -85,10 +88,11 @@ def write_samples(path: Path, out: Path, *, count: int, seed: int, live: bool = 
 
 def _write(restored: Restored, out: Path, count: int, seed: int) -> None:
     chunks = restored.images(count, seed)
-    if out.suffix == ".png":
+    suffix = out.suffix.lower()
+    if suffix == ".png":
         out.parent.mkdir(parents=True, exist_ok=True)
         save_grid(torch.cat(list(chunks)), out)
-    elif out.suffix == ".npz":
+    elif suffix == ".npz":
         out.parent.mkdir(parents=True, exist_ok=True)
         np.savez_compressed(out, images=np.concatenate([pixels(chunk) for chunk in chunks]))
     else:

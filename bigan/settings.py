@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import Annotated, TypeVar, dataclass_transform
 
 from annotated_types import Ge, Gt, Lt
-from pydantic import ConfigDict, Discriminator
+from pydantic import ConfigDict, Discriminator, Strict
 
-Count = Annotated[int, Ge(1)]
+Count = Annotated[int, Strict(), Ge(1)]
+Seed = Annotated[int, Strict(), Ge(0), Lt(2**64)]
 NonNegative = Annotated[float, Ge(0)]
 Positive = Annotated[float, Gt(0)]
 Fraction = Annotated[float, Ge(0), Lt(1)]

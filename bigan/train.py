@@ -2,6 +2,8 @@
 
 import math
 import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from bigan import ops
@@ -9,7 +11,7 @@ from bigan.build import Setup, prepared
 from bigan.clock import Clock
 from bigan.config import Run, dump, game_file
 from bigan.distributed import checkpoint
-from bigan.distributed.group import joined, local_device
+from bigan.distributed.group import joined, local_device, on_first_rank
 from bigan.distributed.preemption import Stop, listening
 from bigan.folder import environment
 from bigan.play import Meter, play, sample
@@ -29,17 +31,18 @@ def train(run: Run) -> None:
 
     Raises:
         ValueError: for what the user can mend, in one line.
-        DivergedError: if a loss becomes infinite or NaN; the last checkpoint stands.
+        DivergedError: if a loss becomes infinite or NaN; what was saved before stands.
     """
     device = local_device()
-    with joined(device) as group, prepared(run, group, device) as setup:
+    with ExitStack() as stack:
+        group = stack.enter_context(joined(device))
+        setup = stack.enter_context(prepared(run, group, device))
         first = group.rank == 0
         if setup.finished:
             if first:
                 print(f"{run.home}: finished at {setup.clock.images / 1000:g} kimg; raise length_kimg to go on")
             return
-        if first:
-            setup.folder.begin(dump(run), environment(str(ops.backend()), str(device), group.size), game_file(run))
+        stack.enter_context(_begun(setup))
         with listening() as stop, progress_line(run.length_kimg, setup.clock.images / 1000, quiet=not first) as line:
             line.say(f"{run.home}: {ops.backend()}; {group.size} rank(s); from {setup.clock.images / 1000:g} kimg")
             _rounds(setup, stop, line)
@@ -89,8 +92,12 @@ class Ticks:
         stats = self.meter.means(self._setup.group)
         if broken := [name for name, value in stats.items() if not math.isfinite(value)]:
             raise DivergedError(
-                f"{', '.join(broken)} became infinite or NaN before round {clock.round}; the last checkpoint stands"
+                f"{', '.join(broken)} became infinite or NaN before round {clock.round}; what was saved before stands"
             )
+        on_first_rank(self._setup.group, lambda: self._show(clock, seconds, stats))
+        self._begin(clock)
+
+    def _show(self, clock: Clock, seconds: float, stats: Mapping[str, float]) -> None:
         if self._events is not None:
             rate = (clock.images - self._from) / seconds
             rates = {"images/s": rate, "s/kimg": 1000 / rate, "loader_wait": (self._waited() - self._waited_before) / seconds}
@@ -100,7 +107,6 @@ class Ticks:
             samples = sample(table.game, table.averages, clock, GRID, device=table.device)
             if "images" in samples:
                 save_grid(samples["images"], _grid(self._setup, clock))
-        self._begin(clock)
 
     def _begin(self, clock: Clock) -> None:
         self.meter = Meter()
@@ -110,21 +116,31 @@ class Ticks:
         return sum(feed.ahead.waited_s for feed in self._setup.feeds.values())
 
 
+@contextmanager
+def _begun(setup: Setup) -> Iterator[None]:
+    """The run folder, made and locked by rank 0."""
+    with ExitStack() as held:
+
+        def begin() -> None:
+            held.enter_context(setup.folder.locked())
+            about = environment(str(ops.backend()), str(setup.table.device), setup.group.size)
+            setup.folder.begin(dump(setup.run), about, game_file(setup.run))
+
+        on_first_rank(setup.group, begin)
+        yield
+
+
 def _save(setup: Setup, clock: Clock) -> None:
-    """Write a checkpoint; where rank 0 cannot, every rank stops.
+    """Write a checkpoint of a run whose weights are numbers.
 
     Raises:
-        ValueError: if it cannot be written.
+        DivergedError: naming the tensors that are not; what was saved before stands.
+        ValueError: on every rank, if it cannot be written.
     """
     saved = setup.checkpoint(clock)
-    problem = ""
-    if setup.group.rank == 0:
-        try:
-            checkpoint.save(setup.folder.checkpoints, saved, setup.run.keep_checkpoints)
-        except OSError as error:
-            problem = f"{setup.folder.checkpoints}: cannot be written ({error.strerror}); the checkpoint before stands"
-    if problem := setup.group.agree(problem):
-        raise ValueError(problem)
+    if broken := [name for name, tensor in saved.tensors.items() if not tensor.isfinite().all()]:
+        raise DivergedError(f"infinite or NaN at round {clock.round}: {', '.join(broken[:3])}; what was saved before stands")
+    on_first_rank(setup.group, lambda: str(checkpoint.save(setup.folder.checkpoints, saved, setup.run.keep_checkpoints)))
 
 
 def _grid(setup: Setup, clock: Clock) -> Path:

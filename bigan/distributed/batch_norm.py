@@ -45,8 +45,9 @@ class GlobalBatchNorm(nn.Module):
     def _moments(self, x: Tensor) -> tuple[Tensor, Tensor]:
         dims = [d for d in range(x.ndim) if d != 1]
         x = wide(x)
-        mean = self.group.mean(x.mean(dims))
-        var = self.group.mean((x - mean.view((1, -1) + (1,) * (x.ndim - 2))).square().mean(dims))
+        over_ranks = self.group.mean if self.training else _same  # rank 0 samples alone, in evaluation
+        mean = over_ranks(x.mean(dims))
+        var = over_ranks((x - mean.view((1, -1) + (1,) * (x.ndim - 2))).square().mean(dims))
         self._track(mean.detach(), var.detach(), self.group.size * x.numel() // self.channels)
         return mean, var
 
@@ -58,6 +59,10 @@ class GlobalBatchNorm(nn.Module):
         rate = 1.0 / self.num_batches_tracked.item() if self.momentum is None else self.momentum
         self.running_mean.lerp_(mean, rate)
         self.running_var.lerp_(var * (count / max(count - 1, 1)), rate)
+
+
+def _same(tensor: Tensor) -> Tensor:
+    return tensor
 
 
 def normalise_globally(module: nn.Module, group: Group, device: torch.device) -> nn.Module:

@@ -4,15 +4,18 @@
 It is written under a name that ends in `.incomplete`, flushed to the disk, and renamed. Nothing in it is ever unpickled.
 """
 
+import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -20,6 +23,7 @@ from bigan.clock import Clock
 
 SCHEMA = 1
 INCOMPLETE = ".incomplete"
+NAME = re.compile(r"round_\d{8}")
 SEALED = ("state.json", "tensors.safetensors")
 
 
@@ -57,7 +61,7 @@ def save(folder: Path, checkpoint: Checkpoint, keep: int) -> Path:
     shutil.rmtree(building, ignore_errors=True)
     building.mkdir(parents=True)
     try:
-        save_file(_separate(checkpoint.tensors), building / "tensors.safetensors")
+        _write_tensors(_separate(checkpoint.tensors), building / "tensors.safetensors")
         state = {"schema": SCHEMA, "clock": asdict(checkpoint.clock), "config": checkpoint.config, "data": checkpoint.data}
         (building / "state.json").write_text(json.dumps(state, indent=1))
         files = {name: _seal(building / name) for name in SEALED}
@@ -76,10 +80,10 @@ def save(folder: Path, checkpoint: Checkpoint, keep: int) -> Path:
 
 
 def candidates(folder: Path) -> list[Path]:
-    """The complete checkpoints of a folder, newest first."""
+    """The complete checkpoints of a folder, newest first; a copy that a user made under another name is none."""
     if not folder.is_dir():
         return []
-    return sorted((p for p in folder.glob("round_*") if p.is_dir() and not p.name.endswith(INCOMPLETE)), reverse=True)
+    return sorted((p for p in folder.iterdir() if p.is_dir() and NAME.fullmatch(p.name)), reverse=True)
 
 
 def newest(folder: Path) -> Path | None:
@@ -113,6 +117,13 @@ def load(path: Path) -> Checkpoint:
     """Read a checkpoint that verifies."""
     state = json.loads((path / "state.json").read_text())
     return Checkpoint(Clock(**state["clock"]), state["config"], state["data"], load_file(path / "tensors.safetensors"))
+
+
+def _write_tensors(tensors: dict[str, Tensor], path: Path) -> None:
+    try:
+        save_file(tensors, path)
+    except SafetensorError as error:  # what it makes of a full disk
+        raise OSError(errno.EIO, str(error), str(path)) from None
 
 
 def _separate(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -1,7 +1,7 @@
 """The ranks that train together, as `bigan.game.Group`."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
@@ -88,6 +88,25 @@ class World:
         holder = [value]
         dist.broadcast_object_list(holder, src=0, device=self.device)
         return holder[0]
+
+
+def on_first_rank(group: Alone | World, act: Callable[[], str | None]) -> str:
+    """Act on rank 0 and give every rank what came of it, so that a failure there is one everywhere, and no rank waits.
+
+    Raises:
+        ValueError: on every rank, if the act raised a ValueError or an OSError.
+    """
+    done, problem = "", ""
+    if group.rank == 0:
+        try:
+            done = act() or ""
+        except ValueError as error:
+            problem = str(error)
+        except OSError as error:
+            problem = f"{error.filename or 'the run folder'}: cannot be written ({error.strerror or error})"
+    if problem := group.agree(problem):
+        raise ValueError(problem)
+    return group.agree(done)
 
 
 @contextmanager

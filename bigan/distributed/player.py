@@ -51,7 +51,7 @@ def seat(
     """
     # DeepSpeed broadcasts weights as bytes and flattens them, so there they stay contiguous; images are channels_last anyway.
     memory_format = torch.channels_last if group.size == 1 else torch.contiguous_format
-    module = normalise_globally(module.to(device).to(memory_format=memory_format), group, device).train()
+    module = normalise_globally(module.to(device).to(memory_format=memory_format), group, device)
     mean = copy.deepcopy(module).requires_grad_(False) if average is not None else None
     if saved is not None:
         module.load_state_dict(_strip(saved, "module."))
@@ -118,10 +118,7 @@ class LocalPlayer:
 
     def load_optimizer(self, saved: Mapping[str, Tensor]) -> None:
         """Restore the optimizer's moments and step counts."""
-        for name, parameter in self.module.named_parameters():
-            state = _strip(saved, f"{name}/")
-            if state:
-                self._optimizer.state[parameter] = {key: value.clone() for key, value in state.items()}
+        _load_optimizer(self.module, self._optimizer, saved)
 
 
 class DeepSpeedPlayer:
@@ -170,20 +167,21 @@ class DeepSpeedPlayer:
         """As `LocalPlayer.load_optimizer`; ZeRO's state exists, and can be set, only after a step, so one of zeros is taken."""
         if not saved:
             return
+        if self._division.zero_stage == 0:
+            _load_optimizer(self.module, self._optimizer, saved)
+            return
         for _ in range(self._division.accumulation):
             self._engine.backward(sum((p * 0.0).sum() for p in self.module.parameters()), scale_wrt_gas=False)
             self._engine.step()
-        if self._division.zero_stage == 0:
-            for name, parameter in self.module.named_parameters():
-                self._optimizer.state[parameter] = {k: v.clone() for k, v in _strip(saved, f"{name}/").items()}
-            return
         from deepspeed.utils import safe_set_full_optimizer_state
 
         for flat, state in self._optimizer.state.items():
             for key, value in state.items():
                 for name, parameter in self.module.named_parameters():
+                    if f"{name}/{key}" not in saved:
+                        continue  # a parameter that no loss has reached yet: its state is what the step of zeros made
                     if value.shape == flat.shape:
-                        safe_set_full_optimizer_state(parameter, saved[f"{name}/{key}"], key)
+                        safe_set_full_optimizer_state(parameter, saved[f"{name}/{key}"].to(parameter.device), key)
                     else:
                         value.copy_(saved[f"{name}/{key}"])
 
@@ -215,6 +213,17 @@ def _optimizer_tensors(module: nn.Module, optimizer: torch.optim.Optimizer) -> d
         for key, value in optimizer.state.get(parameter, {}).items()
         if isinstance(value, Tensor)
     }
+
+
+def _load_optimizer(module: nn.Module, optimizer: torch.optim.Optimizer, saved: Mapping[str, Tensor]) -> None:
+    for name, parameter in module.named_parameters():
+        if state := _strip(saved, f"{name}/"):
+            optimizer.state[parameter] = {key: _placed(value, parameter) for key, value in state.items()}
+
+
+def _placed(value: Tensor, parameter: Tensor) -> Tensor:
+    """A moment beside its parameter, in memory as it lies; a step count stays where torch keeps it, on the CPU."""
+    return torch.empty_like(parameter).copy_(value) if value.shape == parameter.shape and value.ndim else value.clone()
 
 
 def _strip(named: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -33,7 +33,7 @@ class GAN:
 
     def __post_init__(self) -> None:
         if self.penalties and self.critic.norm == "batch":
-            raise ValueError("penalties: a gradient penalty needs a critic that judges each image alone; set critic.norm=none")
+            raise ValueError("critic.norm: a gradient penalty needs a critic that judges each image alone; set it to none")
         kinds = [penalty.kind for penalty in self.penalties]
         if len(kinds) != len(set(kinds)):
             raise ValueError(f"penalties: {', '.join(kinds)}: name each kind once")

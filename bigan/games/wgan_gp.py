@@ -15,7 +15,7 @@ from bigan.settings import Count, NonNegative, settings
 
 @settings
 class WGANGP:
-    """Settings of the game, with the paper's as defaults; its Adam has lr 1e-4 and betas (0, 0.9). Reads the stream "real".
+    """Settings of the game, the paper's as defaults (its Adam, lr 1e-4 and betas 0 and 0.9, is the run's). Reads "real".
 
     Attributes:
         weight: λ of the penalty.
@@ -28,12 +28,18 @@ class WGANGP:
     weight: NonNegative = 10.0
     critic_steps: Count = 5
 
+    def __post_init__(self) -> None:
+        self._game()  # which refuses what does not fit together
+
     def build(self, data: Mapping[str, DataSpec]) -> Game:
         """The game of two under the Wasserstein objective and its penalty."""
+        return self._game().build(data)
+
+    def _game(self) -> GAN:
         return GAN(
             generator=self.generator,
             critic=self.critic,
             objective=Wasserstein(),
             penalties=(GradientPenalty(weight=self.weight),),
             critic_steps=self.critic_steps,
-        ).build(data)
+        )

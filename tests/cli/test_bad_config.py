@@ -31,8 +31,10 @@ CHANGES = [
     ({"data__real__workers": 0}, "data.real: workers"),
     ({"data": {}}, "data.real: is missing"),
     ({"optimizers": {"painter": {"kind": "sgd"}}}, "optimizers.painter: is no player"),
-    ({"game__critic__norm": "batch"}, "penalties: a gradient penalty needs"),
+    ({"game__critic__norm": "batch"}, "critic.norm: a gradient penalty needs"),
     ({"micro_batch": 3}, "micro_batch: 3 does not divide"),
+    ({"batch": True}, "batch: "),
+    ({"seed": 2**64}, "seed: "),
     ({"micro_batch": 4}, "micro_batch: 4 of 8 would split"),
     ({"game__kind": "mine.py:Mine"}, "there is no file mine.py"),
 ]

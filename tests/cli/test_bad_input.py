@@ -190,6 +190,11 @@ def test_no_samples(run: Path, count: str) -> None:
     refused_and_untouched(Path.cwd(), (f"--count {count}",), "sample", run, "--out=a.png", f"--count={count}")
 
 
-@pytest.mark.parametrize("out", ["run.yaml/a.png", "run.yaml/a.npz", "run.yaml", "run.yaml/folder", "/proc/a.png"])
+@pytest.mark.parametrize("out", ["run.yaml/a.png", "run.yaml/a.npz", "run.yaml/folder", "/proc/a.png"])
 def test_samples_into_a_place_that_cannot_be_written(run: Path, out: str) -> None:
     refused_and_untouched(Path.cwd(), (f"{out}: cannot be written",), "sample", run, f"--out={out}", "--count=2")
+
+
+@pytest.mark.parametrize("out", ["a.jpg", "run.yaml"])
+def test_samples_of_a_kind_that_is_not_written(run: Path, out: str) -> None:
+    refused_and_untouched(Path.cwd(), (f"--out {out}: ends in .png",), "sample", run, f"--out={out}", "--count=2")

@@ -106,7 +106,7 @@ def test_a_batch_is_named_tensors_of_equally_many_rows() -> None:
     assert len(batch) == 5
     part = batch.rows(1, 3)
     assert (part.index.tolist(), part["user"].tolist(), part["item"].tolist()) == ([1, 2, 3], [10, 20, 30], [100, 200, 300])
-    with pytest.raises(KeyError, match="no 'images'; it has user, item"):
+    with pytest.raises(ValueError, match="no 'images'; it has user, item"):
         _ = batch.images
     with pytest.raises(AssertionError, match="item: 4 rows"):
         Batch(torch.arange(5), {"item": torch.arange(4)})

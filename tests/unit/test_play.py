@@ -232,9 +232,15 @@ def test_a_move_is_skipped_when_it_says_so(table: MakeTable) -> None:
 
 @pytest.mark.parametrize(
     ("terms", "message"),
-    [({}, "move 'a' returned no terms"), ({"rows": torch.ones(8, requires_grad=True)}, r"'rows' of move 'a' has shape \[8\]")],
+    [
+        ({}, "move 'a' returned dict; return"),
+        (torch.ones(()), "move 'a' returned Tensor; return"),
+        ({"rows": torch.ones(8, requires_grad=True)}, r"'rows' of move 'a' is \[8\]; return a scalar"),
+        ({"number": 1.0}, "'number' of move 'a' is float; return a scalar"),
+        ({"constant": torch.ones(())}, "move 'a' does not depend on the weights of 'a'"),
+    ],
 )
-def test_a_loss_returns_named_scalars(table: MakeTable, terms: dict[str, Tensor], message: str) -> None:
+def test_a_loss_returns_named_scalars(table: MakeTable, terms: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         play(table(game({"a": network()}, Move(player="a", loss=lambda ctx: terms))), START, Meter())
 
