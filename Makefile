@@ -12,7 +12,7 @@ CPP := $(wildcard csrc/*.cpp csrc/*.h csrc/cpu/* csrc/cuda/* tests/ops/*.cpp)
 .DEFAULT_GOAL := train
 
 $(READY): $(SOURCES)
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=24"
 	$(BIN)/python -m pip install --quiet $(TORCH)
 	$(BIN)/python -m pip install --quiet "setuptools>=77" wheel ninja pybind11

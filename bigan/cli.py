@@ -54,7 +54,7 @@ def pack_command(
     made = report.manifest
     state = "is up to date" if report.up_to_date else "packed"
     print(f"{report.folder}: {state}: {made.samples} images {list(made.image_shape)} of {len(made.classes)} classes", end="")
-    print(f" in {len(made.shards)} shards; {made.skipped} unreadable")
+    print(f" in {len(made.shards)} shards; {made.skipped} skipped")
 
 
 @app.command(name="train")

@@ -22,8 +22,23 @@ NEEDED: Mapping[str, str] = {
     "numpy": "1.26",
     "deepspeed": "0.19.5",
     "webdataset": "1.0",
+    "pillow": "10",
+    "pydantic": "2.7",
+    "pyyaml": "6",
+    "rich": "13",
+    "safetensors": "0.4.3",
+    "scikit-learn": "1.4",
+    "scipy": "1.11",
+    "typer": "0.15",
+    "ninja": "",
+    "pybind11": "2.12",
 }
-"""Distribution → the oldest version that will do; pyproject.toml says the same, and a test compares the two."""
+"""Distribution → the oldest version that will do ("": any); a test holds it to what pyproject.toml lists.
+
+A copy, so that the doctor also speaks where bigan's own metadata is missing or stale.
+"""
+
+_MODULES = {"pillow": "PIL", "pyyaml": "yaml", "scikit-learn": "sklearn"}  # where the name differs
 
 GB = 1e9
 LEAST_DISK = 2 * GB  # a checkpoint of a large GAN is about one, and the old one stays until the new one is whole
@@ -65,8 +80,9 @@ class Finding:
 def diagnose() -> list[Finding]:
     """Look at everything; takes seconds, most of them to import DeepSpeed in a process of its own."""
     cxx, nvcc = find_compiler(), find_nvcc()
-    findings = [_python(), *_packages(), _compiler(cxx), _cuda_compiler(nvcc)]
+    findings = [_python(), *_packages()]
     torch_works = all(finding.ok for finding in findings if finding.name == "torch")
+    findings += [_compiler(cxx, torch_works), _cuda_compiler(nvcc)]
     if torch_works:
         findings += [*_kernels(cxx), _gpus(nvcc)]
     findings += [_cpu(torch_works), _memory(), _disk(Path.cwd()), _slurm()]
@@ -120,16 +136,21 @@ def _packages() -> list[Finding]:
     for name in NEEDED:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             versions[name] = importlib.metadata.version(name)
-    errors = import_errors(list(versions)) if versions else {}
-    return [_package(name, versions.get(name), errors.get(name)) for name in NEEDED]
+    errors = import_errors([_module(name) for name in versions]) if versions else {}
+    return [_package(name, versions.get(name), errors.get(_module(name))) for name in NEEDED]
+
+
+def _module(distribution: str) -> str:
+    return _MODULES.get(distribution, distribution)
 
 
 def _package(name: str, version: str | None, error: str | None) -> Finding:
-    install = f"pip install '{name}>={NEEDED[name]}'"
+    oldest = NEEDED[name]
+    install = f"pip install '{name}>={oldest}'" if oldest else f"pip install {name}"
     if version is None:
         return Finding(name, "not installed", False, install)
-    if release(version) < release(NEEDED[name]):
-        return Finding(name, f"{version}, older than {NEEDED[name]}", False, install)
+    if release(version) < release(oldest):
+        return Finding(name, f"{version}, older than {oldest}", False, install)
     if error is not None:
         first = error.splitlines()[0]
         return Finding(name, f"{version}, but its import fails: {first}", False, _reinstall(name))
@@ -139,7 +160,7 @@ def _package(name: str, version: str | None, error: str | None) -> Finding:
 def _reinstall(name: str) -> str:
     if name == "torchvision":
         return "install the torchvision that was built for this torch: pip install --force-reinstall torch torchvision"
-    return f"pip install --force-reinstall {name}, and see the whole error with: python -c 'import {name}'"
+    return f"pip install --force-reinstall {name}, and see the whole error with: python -c 'import {_module(name)}'"
 
 
 def release(version: str) -> tuple[int, ...]:
@@ -148,8 +169,11 @@ def release(version: str) -> tuple[int, ...]:
     return tuple(map(int, found[0].split("."))) if found else ()
 
 
-def _compiler(found: str | None) -> Finding:
-    return Finding("C++ compiler", found or "none")
+def _compiler(found: str | None, torch_works: bool) -> Finding:
+    ops = _load_ops() if torch_works else None
+    built = isinstance(ops, ModuleType) and ops.backend().name != "reference"
+    way_out = "" if found or built else f"bigan works without, but slowly, on plain PyTorch; {_build(found)}"
+    return Finding("C++ compiler", found or "none", True, way_out)
 
 
 def _cuda_compiler(found: str | None) -> Finding:

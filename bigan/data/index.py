@@ -47,7 +47,7 @@ class Manifest:
         classes: names of the classes, in the order of the labels; empty where there are none.
         source: where it came from, in words (no path).
         request: SHA-256 over the settings of the packing and the listing of its source.
-        skipped: how many images of the source could not be read; `skipped.txt` lists them.
+        skipped: how many files of the source could not be read, or are not read by their suffix; `skipped.txt` lists them.
         shards: in reading order.
     """
 

@@ -1,14 +1,12 @@
 """Write a source's images, brought to one size, into webdataset shards with an index. The same request gives the same bytes."""
 
+import contextlib
 import hashlib
 import io
 import json
 import os
-import re
-import shutil
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, final
@@ -17,13 +15,11 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from bigan.data.index import MANIFEST, MAX_SIDE, VERSION, Manifest, ShardEntry, ShardIndex, index_path, sha256_of, verify
+from bigan.data.publish import OURS, SKIPPED, locked, replacing
 from bigan.data.source import Item, Source
-
-SKIPPED = "skipped.txt"
 
 _AUTO_IMAGES = 16  # readable images that decide between grey and colour
 _GREY_MODES = frozenset({"1", "L", "LA", "I;16", "I;16B", "I;16L"})
-_OURS = re.compile(r"shard-\d{6}\.(tar|index\.json)|" + re.escape(MANIFEST) + "|" + re.escape(SKIPPED))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +29,8 @@ class PackReport:
     Attributes:
         folder: where the data set lies.
         manifest: what it holds.
-        skipped: (name in the source, reason) of the images that could not be read; `skipped.txt` says the same.
+        skipped: (name in the source, reason) of the images that could not be read, then of the files whose
+            suffix is not read; `skipped.txt` says the same.
         up_to_date: it was there already, made from the same source with the same settings, and nothing was written.
     """
 
@@ -54,6 +51,8 @@ def pack(
     progress: Callable[[int, int], None] | None = None,
 ) -> PackReport:
     """Pack a source into the folder `out`, which appears whole or not at all (it is written as OUT.incomplete).
+
+    One packing at a time: OUT.lock keeps a second one out.
 
     Images are cropped about their centre to the target's aspect, then resized (Lanczos down, bicubic up). Samples keep
     the source's order: reading permutes them anyway, and a sorted set can be looked through.
@@ -81,14 +80,17 @@ def pack(
     request = hashlib.sha256(json.dumps(settings).encode()).hexdigest()
     out = Path(out)
     present = _present(out, request, overwrite)
-    if present is not None:
-        return PackReport(folder=out, manifest=present, skipped=_read_skipped(out), up_to_date=True)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow's, on odd metadata
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
-        images = _Images(source, (height, width), channels, progress)
-        with _replacing(out) as folder:
-            return _write(images, folder, out, request, samples_per_shard)
+    if present is None:
+        with locked(out):
+            present = _present(out, request, overwrite)  # again: another packing may have ended in between
+            if present is None:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")  # Pillow's, on odd metadata
+                    warnings.simplefilter("error", Image.DecompressionBombWarning)
+                    images = _Images(source, (height, width), channels, progress)
+                    with replacing(out) as folder:
+                        return _write(images, folder, out, request, samples_per_shard)
+    return PackReport(folder=out, manifest=present, skipped=_read_skipped(out), up_to_date=True)
 
 
 def _write(images: "_Images", folder: Path, out: Path, request: str, samples_per_shard: int) -> PackReport:
@@ -111,15 +113,23 @@ def _write(images: "_Images", folder: Path, out: Path, request: str, samples_per
         "shard-%06d.tar", maxcount=samples_per_shard, maxsize=float("inf"), post=end, opener=begin, verbose=0,
         encoder=False, mtime=0.0, user="bigan", group="bigan",
     )  # fmt: skip
-    with writer:
+    try:
         for number, png, label in images:
             sample = {"__key__": f"{number:08d}", "png": png}
             writer.write(sample if label is None else {**sample, "cls": str(label).encode()})
+        writer.close()
+    except BaseException:
+        writer.post = None  # closing would call `end`, perhaps again, and an error there would hide this one
+        for it in (writer, *opened):
+            with contextlib.suppress(Exception):
+                it.close()
+        raise
     if not entries:
         key, reason = images.skipped[0]
         raise ValueError(
             f"{images.source.description}: none of its {len(images.source)} images can be read (first {key}: {reason})"
         )
+    images.skipped += [(_printable(name), "suffix not read") for name in images.source.others]
     manifest = Manifest(
         samples=sum(entry.samples for entry in entries), image_shape=(images.channels, *images.size),
         classes=images.source.classes, source=images.source.description, request=request,
@@ -191,7 +201,9 @@ class _Images:
             self.skipped.append((_printable(item.key), _reason(error)))
             return None
         if colour and self._guessed_grey:
-            raise ValueError(f"{item.key}: is in colour, the first images are grey; say which is meant: channels 1 or 3")
+            raise ValueError(
+                f"{item.key}: is in colour, the first images are grey; say which is meant: --grey or --rgb (channels=1 or 3)"
+            )
         buffer = io.BytesIO()
         Image.fromarray(np.asarray(image)).save(buffer, "PNG")  # fresh, so that no profile or comment is copied
         return buffer.getvalue()
@@ -244,7 +256,7 @@ def _present(out: Path, request: str, overwrite: bool) -> Manifest | None:
         raise ValueError(f"{out}: cannot be read ({error.strerror})") from error
     if not names:
         return None
-    foreign = [name for name in names if not _OURS.fullmatch(name)]
+    foreign = [name for name in names if not OURS.fullmatch(name)]
     if MANIFEST not in names or (overwrite and foreign):
         raise ValueError(f"{out}: holds more than a packed data set ({[*foreign, *names][0]}); choose another folder")
     if overwrite:
@@ -262,38 +274,3 @@ def _read_skipped(out: Path) -> tuple[tuple[str, str], ...]:
     path = out / SKIPPED
     rows = path.read_text(errors="replace").splitlines() if path.is_file() else []
     return tuple((key, reason) for key, _, reason in (row.partition("\t") for row in rows))
-
-
-@contextmanager
-def _replacing(out: Path) -> Iterator[Path]:
-    """A folder to write in, which takes the place of `out` at the end, or vanishes on any error."""
-    target = out.resolve()
-    folder = target.with_name(target.name + ".incomplete")
-    try:
-        if os.path.lexists(folder):
-            _remove(folder)  # a packing that was killed left it
-        folder.mkdir(parents=True)
-    except OSError as error:
-        raise ValueError(f"{out}: cannot be written ({error.strerror})") from error
-    try:
-        yield folder
-        if target.exists() and any(target.iterdir()):
-            old = target.with_name(target.name + ".replaced")
-            os.rename(target, old)
-            os.rename(folder, target)
-            _remove(old)
-        else:
-            os.rename(folder, target)
-    except BaseException as error:
-        shutil.rmtree(folder, ignore_errors=True)
-        if isinstance(error, OSError):
-            raise ValueError(f"{out}: cannot be written ({error.strerror})") from error
-        raise
-
-
-def _remove(folder: Path) -> None:
-    """Delete a folder of ours; ValueError if anything else lies in it."""
-    foreign = [entry.name for entry in folder.iterdir() if not _OURS.fullmatch(entry.name)]
-    if foreign:
-        raise ValueError(f"{folder}: is in the way and holds {foreign[0]}; move it away")
-    shutil.rmtree(folder)

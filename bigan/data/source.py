@@ -16,18 +16,25 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"})
+from bigan.data.index import MANIFEST
+from bigan.data.publish import OURS
+
+# Of a file with several frames (.gif, .webp, .tif) the first is taken.
+IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".jfif", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm", ".pbm"})
 MAX_IMAGE_BYTES = 2**28  # of one file in a zip: its header may promise anything
 
 _IDX_IMAGES = re.compile(r"(?P<split>.+)-images[-.]idx3-ubyte(?:\.gz)?")
+_JUNK = frozenset({"__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"})
 _SPLIT_NAMES = frozenset({"train", "val", "valid", "validation", "test"})
+
+Load = Callable[[], Image.Image]
 
 
 class Item(NamedTuple):
     """One image of a source: its name there, a function that reads it, and its class number (None without classes)."""
 
     key: str
-    load: Callable[[], Image.Image]
+    load: Load
     label: int | None
 
 
@@ -39,6 +46,7 @@ class Source:
         description: kind and name, without a path, so that it may stand in a manifest.
         items: sorted by name (folder, zip) or in the file's order (idx, digits).
         classes: names of the classes, in the order of the labels; empty where there are none.
+        others: files of a folder or zip that are not read, by their suffix; without hidden ones and those of operating systems.
         fingerprint: SHA-256 over names, labels and sizes or checksums. Times are left out: a copied folder is the same source.
     """
 
@@ -46,6 +54,7 @@ class Source:
     items: Sequence[Item]
     classes: tuple[str, ...]
     fingerprint: str
+    others: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.items)
@@ -107,20 +116,25 @@ def _fingerprint(rows: Sequence[str]) -> str:
 
 def _folder(root: Path) -> Source:
     try:
-        names = sorted(_walk(root), key=lambda name: PurePosixPath(name).parts)
+        files = sorted(_walk(root), key=PurePosixPath)
+        names = [name for name in files if _is_image(name)]
+        others = [name for name in files if not _is_image(name) and os.path.isfile(root / name)]
         # A link into nowhere stays listed: loading it fails, and the report says so.
         sizes = [os.path.getsize(root / name) if os.path.exists(root / name) else 0 for name in names]
     except OSError as error:
         raise ValueError(f"{error.filename}: cannot be read ({error.strerror})") from error
 
-    def loader(name: str) -> Callable[[], Image.Image]:
+    def loader(name: str) -> Load:
         return lambda: _open_image(root / name)
 
-    return _tree(root, "folder", names, [str(size) for size in sizes], [loader(name) for name in names])
+    return _tree(root, "folder", names, [str(size) for size in sizes], [loader(name) for name in names], others)
 
 
 def _walk(root: Path) -> Iterator[str]:
-    """The images below a folder, as relative posix paths; links are followed, each folder once."""
+    """The files below a folder, as relative posix paths; links are followed, each folder once.
+
+    Hidden files, what operating systems add, and what `bigan pack` made (`bigan pack . packed`) are left out.
+    """
 
     def fail(error: OSError) -> None:
         raise error
@@ -132,9 +146,11 @@ def _walk(root: Path) -> Iterator[str]:
             subfolders.clear()
             continue
         seen.add((status.st_dev, status.st_ino))
+        if MANIFEST in files and "shard-000000.tar" in files:
+            files = [name for name in files if not OURS.fullmatch(name)]
         subfolders.sort()
         relative = Path(folder).relative_to(root)
-        yield from filter(_is_image, ((relative / name).as_posix() for name in files))
+        yield from filter(_counts, ((relative / name).as_posix() for name in files))
 
 
 def _zip(path: Path) -> Source:
@@ -145,12 +161,14 @@ def _zip(path: Path) -> Source:
     hostile = next((name for name in archive.namelist() if name.startswith("/") or ".." in name.split("/")), None)
     if hostile is not None:
         raise ValueError(f"{path}: member {hostile!r} leads out of the zip; make the zip anew")
-    infos = [info for info in archive.infolist() if not info.is_dir() and _is_image(info.filename)]
-    infos.sort(key=lambda info: PurePosixPath(info.filename).parts)
+    members = sorted(archive.infolist(), key=lambda info: PurePosixPath(info.filename))
+    members = [info for info in members if not info.is_dir() and _counts(info.filename)]
+    infos = [info for info in members if _is_image(info.filename)]
+    others = [info.filename for info in members if not _is_image(info.filename)]
     if any(info.flag_bits & 1 for info in infos):
         raise ValueError(f"{path}: is encrypted; unpack it and give the folder")
 
-    def loader(info: zipfile.ZipInfo) -> Callable[[], Image.Image]:
+    def loader(info: zipfile.ZipInfo) -> Load:
         def load() -> Image.Image:
             if info.file_size > MAX_IMAGE_BYTES:
                 raise ValueError(f"has {info.file_size} bytes, more than {MAX_IMAGE_BYTES}")
@@ -159,14 +177,16 @@ def _zip(path: Path) -> Source:
         return load
 
     sums = [f"{info.file_size} {info.CRC}" for info in infos]
-    return _tree(path, "zip", [info.filename for info in infos], sums, [loader(info) for info in infos])
+    return _tree(path, "zip", [info.filename for info in infos], sums, [loader(info) for info in infos], others)
+
+
+def _counts(name: str) -> bool:
+    """Is it neither hidden nor what operating systems add?"""
+    return not any(part.startswith(".") or part.lower() in _JUNK for part in PurePosixPath(name).parts)
 
 
 def _is_image(name: str) -> bool:
-    """By name alone; leaves out hidden files and what operating systems add."""
-    path = PurePosixPath(name)
-    hidden = any(part.startswith(".") or part == "__MACOSX" for part in path.parts)
-    return path.suffix.lower() in IMAGE_SUFFIXES and not hidden
+    return PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES
 
 
 def _open_image(file: Path | io.BytesIO) -> Image.Image:
@@ -176,7 +196,7 @@ def _open_image(file: Path | io.BytesIO) -> Image.Image:
 
 
 def _tree(
-    root: Path, kind: str, names: Sequence[str], sums: Sequence[str], loaders: Sequence[Callable[[], Image.Image]]
+    root: Path, kind: str, names: Sequence[str], sums: Sequence[str], loaders: Sequence[Load], others: Sequence[str]
 ) -> Source:
     """A folder's or zip's source: classes from the first folder of each name, below folders that hold everything."""
     if not names:
@@ -196,7 +216,8 @@ def _tree(
         description=f"{kind} {root.resolve().name}",
         items=[Item(*row) for row in zip(names, loaders, labels, strict=True)],
         classes=classes,
-        fingerprint=_fingerprint([*names, *sums, *map(str, labels)]),
+        fingerprint=_fingerprint([*names, *sums, *map(str, labels), *others]),
+        others=tuple(others),
     )
 
 
@@ -206,7 +227,7 @@ def _tree(
 def _arrays(description: str, images: NDArray[np.uint8], labels: NDArray[np.int64]) -> Source:
     """Grey images [N, H, W] with labels [N]."""
 
-    def loader(row: int) -> Callable[[], Image.Image]:
+    def loader(row: int) -> Load:
         return lambda: Image.fromarray(images[row])
 
     width = len(str(len(images) - 1))

@@ -60,8 +60,9 @@ def pyramid(shape: tuple[int, int, int], smallest: int = 4) -> tuple[int, tuple[
     if halvings == 0 or min(base) >= 2 * smallest:
         fit = [s for s in (16, 28, 32, 48, 64, 96, 128, 256) if s <= max(16, min(height, width) * 3 // 2)]
         raise ValueError(
-            f"images of {height}x{width} cannot be made by doubling a base of {smallest} to {2 * smallest - 1} pixels a side; "
-            f"pack the data at a size that can, such as --size {min(fit, key=lambda s: abs(s - min(height, width)))}"
+            f"images of {height}x{width} do not fit the network; pack them at a size that does: bigan pack … --size "
+            f"{min(fit, key=lambda s: abs(s - min(height, width)))} (it doubles a base of {smallest} to {2 * smallest - 1} "
+            "pixels a side)"
         )
     return halvings, base
 

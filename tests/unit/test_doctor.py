@@ -1,6 +1,6 @@
 import importlib.metadata
+import importlib.util
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -22,7 +22,7 @@ def healthy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "import_errors", lambda _names: {})
     monkeypatch.setattr(shutil, "disk_usage", lambda _folder: Usage(10**12, 0, 10**12))
     monkeypatch.setattr(ops, "backend", lambda: ops.Backend("compiled cpu+cuda", build={"compiler": "gcc 14"}))
-    monkeypatch.setattr(importlib.metadata, "version", lambda name: doctor.NEEDED[name])
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: doctor.NEEDED[name] or "1.0")
 
 
 def the(name: str) -> Finding:
@@ -49,13 +49,14 @@ def test_where_all_is_well_the_status_is_0() -> None:
 
 def test_the_versions_are_those_of_pyproject() -> None:
     document = tomllib.loads((Path(doctor.__file__).parents[1] / "pyproject.toml").read_text())
-    listed = dict(re.split(">=", line) for line in document["project"]["dependencies"] if ">=" in line)
-    assert {name: listed[name] for name in doctor.NEEDED} == doctor.NEEDED
+    assert {
+        name: oldest for name, _, oldest in (line.partition(">=") for line in document["project"]["dependencies"])
+    } == doctor.NEEDED
     assert document["project"]["requires-python"] == ">=" + ".".join(map(str, doctor.PYTHON))
 
 
 def test_an_old_torch_fails(monkeypatch: pytest.MonkeyPatch) -> None:
-    versions = {**doctor.NEEDED, "torch": "2.9.1+cu128"}
+    versions = {**doctor.NEEDED, "ninja": "1.13", "torch": "2.9.1+cu128"}
     monkeypatch.setattr(importlib.metadata, "version", versions.__getitem__)
     found = the("torch")
     assert not found.ok
@@ -66,12 +67,13 @@ def test_an_old_torch_fails(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_missing_package_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     def version(name: str) -> str:
-        if name == "deepspeed":
+        if name in ("deepspeed", "ninja"):
             raise importlib.metadata.PackageNotFoundError(name)
         return doctor.NEEDED[name]
 
     monkeypatch.setattr(importlib.metadata, "version", version)
     assert the("deepspeed") == Finding("deepspeed", "not installed", False, "pip install 'deepspeed>=0.19.5'")
+    assert the("ninja").way_out == "pip install ninja"
     assert exit_status(diagnose()) == 1
 
 
@@ -83,6 +85,10 @@ def test_a_package_that_does_not_import_fails(monkeypatch: pytest.MonkeyPatch) -
     assert found.value.endswith("nms does not exist")
     assert "--force-reinstall torch torchvision" in found.way_out
     assert not the("torch").ok
+    monkeypatch.setattr(doctor, "import_errors", lambda names: {"sklearn": "ImportError: x"} if "sklearn" in names else {})
+    assert not the("scikit-learn").ok
+    assert the("scikit-learn").way_out.endswith("python -c 'import sklearn'")
+    monkeypatch.setattr(doctor, "import_errors", lambda _names: broken)
     assert "kernels" not in [finding.name for finding in diagnose()]  # cannot be asked without torch
 
 
@@ -103,7 +109,10 @@ def test_the_reference_without_a_compiler_is_a_warning(monkeypatch: pytest.Monke
     assert found.ok
     assert found.value == "reference (bigan._C is not built)"
     assert "apt install g++" in found.way_out
-    assert the("C++ compiler").value == "none"
+    compiler = the("C++ compiler")
+    assert (compiler.value, compiler.ok) == ("none", True)
+    assert "bigan works without" in compiler.way_out
+    assert "apt install g++" in compiler.way_out
     assert exit_status(diagnose()) == 0
 
 
@@ -183,6 +192,10 @@ def test_compilers_are_found_where_the_environment_says(monkeypatch: pytest.Monk
     assert (find_nvcc(), find_compiler()) == (str(nvcc), str(cxx))
     monkeypatch.setenv("CXX", str(tmp_path / "none"))
     assert find_compiler() is None
+
+
+def test_every_package_has_a_module() -> None:
+    assert all(importlib.util.find_spec(doctor._module(name)) for name in doctor.NEEDED)
 
 
 def test_imports_are_tried_apart_and_say_why_they_fail(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -1,13 +1,19 @@
 """The order of the endless stream: every epoch whole, every slicing the same, no state."""
 
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bigan.data.order import Order, epoch_permutation
-from bigan.data.stream import flips
+from bigan.data.pack import pack
+from bigan.data.source import open_source
+from bigan.data.stream import Shards, flips
+
+from .pictures import folder_of
 
 SEEDS = st.integers(0, 2**64 - 1)
 
@@ -44,6 +50,20 @@ def test_a_position_does_not_depend_on_what_was_read_before(samples: int, seed: 
     order.samples_at(0, 3 * samples)
     assert order.sample(position) == Order(samples, seed).sample(position)
     assert order.sample(position) == epoch_permutation(samples, seed, position // samples)[position % samples]
+
+
+def test_a_seed_is_any_unsigned_64_bit_number(tmp_path: Path) -> None:
+    pack(open_source(str(folder_of(tmp_path / "set", *(f"{n}.png" for n in range(9))))), tmp_path / "out", size=4)
+    settings = Shards(path=str(tmp_path / "out"), flip=True)
+    seen: set[bytes] = set()
+    for seed in (0, 1, 2**31, 2**32, 2**63 - 1, 2**63, 2**64 - 1):
+        with settings.open(seed) as stream:
+            seen.add(stream.read(2**40, 30)["images"].numpy().tobytes())
+    assert len(seen) == 7
+    for seed in (-1, 2**64):
+        for make in (lambda seed: Order(3, seed), settings.open):
+            with pytest.raises(AssertionError, match=f"seed {seed} is no unsigned 64-bit number"):
+                make(seed)
 
 
 def test_epochs_and_seeds_differ() -> None:

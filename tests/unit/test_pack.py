@@ -62,7 +62,7 @@ def test_channels_follow_the_first_images(tmp_path: Path) -> None:
     assert pack(open_source(str(colour)), tmp_path / "c", size=4).manifest.image_shape == (3, 4, 4)
     folder_of(grey, *(f"{number:02d}.png" for number in range(20)))
     image(0, mode="RGB").save(grey / "z.png")
-    with pytest.raises(ValueError, match=r"z\.png: is in colour"):
+    with pytest.raises(ValueError, match=r"z\.png: is in colour.* --grey or --rgb"):
         pack(open_source(str(grey)), tmp_path / "mixed", size=4)
     assert pack(open_source(str(grey)), tmp_path / "mixed", size=4, channels=1).manifest.samples == 23
 
@@ -182,6 +182,16 @@ def test_a_killed_packing_is_swept_up_and_an_empty_folder_taken(tmp_path: Path) 
     (tmp_path / "out").mkdir()
     pack(open_source(str(root)), tmp_path / "out", size=4)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "set"]
+
+
+def test_an_error_while_a_shard_ends_is_the_one_that_is_told(tmp_path: Path) -> None:
+    root = folder_of(tmp_path / "set", "a.png", "b.png", "c.png")
+
+    def vanish(_done: int, _total: int) -> None:
+        shutil.rmtree(tmp_path / "out.incomplete", ignore_errors=True)
+
+    with pytest.raises(ValueError, match=r"shard-000000.tar: .*No such file or directory"):
+        pack(open_source(str(root)), tmp_path / "out", size=4, samples_per_shard=1, progress=vanish)
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError, OSError(28, "No space left on device")])

@@ -15,7 +15,7 @@ from bigan.data.index import verify
 from bigan.data.pack import pack
 from bigan.data.source import open_source
 
-from .pictures import folder_of, raw_samples, written
+from .pictures import folder_of, image, raw_samples, written
 
 MNIST = Path(__file__).parents[3] / "shared" / "data" / "mnist"
 
@@ -44,6 +44,37 @@ def test_what_operating_systems_add_is_left_out(tmp_path: Path) -> None:
     assert [key for key, _, _ in open_source(str(root))] == ["a/1.png", "b/2.png"]
 
 
+def test_files_of_other_suffixes_are_listed(tmp_path: Path) -> None:
+    names = ("a/1.png", "a/2.GIF", "b/3.jfif", "b/4.ppm", "b/5.pgm")
+    root = folder_of(tmp_path / "set", "a/1.png")
+    for name, kind in zip(names[1:], ("GIF", "JPEG", "PPM", "PPM"), strict=True):
+        (root / name).parent.mkdir(exist_ok=True)
+        image(0).save(root / name, kind, **({"save_all": True, "append_images": [image(1)]} if kind == "GIF" else {}))
+    for name in ("a/scan.avif", "b/noext", "readme.md", "b/tab\t.txt", ".hidden", "a/Thumbs.db", "desktop.ini"):
+        written(root / name, b"?")
+    (root / "b" / "nowhere.txt").symlink_to(root / "nowhere")
+    others = ("a/scan.avif", "b/noext", "b/tab\t.txt", "readme.md")
+    for path in (root, zip_of(root, tmp_path / "set.zip", skip="nowhere.txt")):
+        source = open_source(str(path))
+        assert tuple(item.key for item in source) == names
+        assert (np.asarray(source.items[1].load().convert("L")) == np.asarray(image(0))).all()  # the first frame
+        assert source.others == others
+        report = pack(source, tmp_path / f"out-{path.name}", size=4)
+        assert (report.manifest.samples, report.manifest.skipped) == (5, 4)
+        assert report.skipped == tuple((repr(n) if "\t" in n else n, "suffix not read") for n in others)
+        assert pack(source, tmp_path / f"out-{path.name}", size=4).skipped == report.skipped
+    before = open_source(str(root)).fingerprint
+    written(root / "more.txt", b"?")
+    assert open_source(str(root)).fingerprint != before  # or skipped.txt would lack it
+
+
+def test_a_data_set_below_its_source_is_no_part_of_it(tmp_path: Path) -> None:
+    root = folder_of(tmp_path / "set", "a.png", "b.png")
+    pack(open_source(str(root)), root / "packed", size=4)
+    assert open_source(str(root)).others == ()
+    assert pack(open_source(str(root)), root / "packed", size=4).up_to_date
+
+
 def test_links_are_followed_once(tmp_path: Path) -> None:
     root = folder_of(tmp_path / "set", "a/1.png")
     folder_of(tmp_path / "elsewhere", "2.png")
@@ -52,9 +83,11 @@ def test_links_are_followed_once(tmp_path: Path) -> None:
     assert [key for key, _, _ in open_source(str(root))] == ["a/1.png", "b/2.png"]
 
 
-def zip_of(folder: Path, path: Path, prefix: str = "") -> Path:
+def zip_of(folder: Path, path: Path, prefix: str = "", skip: str = "") -> Path:
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         for file in sorted(folder.rglob("*"), reverse=True):
+            if file.name == skip:
+                continue
             archive.write(file, prefix + file.relative_to(folder).as_posix())
     return path
 
@@ -156,6 +189,7 @@ def encrypted_zip(path: Path) -> Path:
     [
         (lambda tmp: tmp / "nowhere", "nowhere: no such folder"),
         (lambda tmp: written(tmp / "empty" / "readme.txt", b"").parent, "empty: has no images"),
+        (lambda tmp: written(tmp / "avif" / "a.avif", b"").parent, "avif: has no images"),
         (lambda tmp: written(tmp / "notes.txt", b"hello"), "notes.txt: is no folder, zip or idx"),
         (lambda tmp: written(tmp / "broken.zip", b"PK\x03\x04" + bytes(50)), "broken.zip: is no folder, zip"),
         (lambda tmp: zip_of(folder_of(tmp / "x"), tmp / "empty.zip"), "empty.zip: has no images"),
