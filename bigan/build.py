@@ -75,7 +75,7 @@ def prepared(run: Run, group: Alone | World, device: torch.device) -> Iterator[S
     folder = RunFolder(run.home)
     folder.check()
     with ExitStack() as stack:
-        streams = {name: stack.enter_context(source.open(stream_seed(run, name))) for name, source in run.data.items()}
+        streams = {name: stack.enter_context(_opened(run, name)) for name in run.data}
         game = build_game(run, streams, device)
         division = divide(run, game, group.size)
         data = {name: _fingerprint(run, name, stream) for name, stream in streams.items()}
@@ -109,6 +109,13 @@ def prepared(run: Run, group: Alone | World, device: torch.device) -> Iterator[S
             bf16=run.precision == "bf16",
         )
         yield Setup(run=run, folder=folder, table=table, players=players, feeds=feeds, clock=clock, data=data, group=group)
+
+
+def _opened(run: Run, name: str) -> ShardStream:
+    try:
+        return run.data[name].open(stream_seed(run, name))
+    except ValueError as error:
+        raise ValueError(f"data.{name}: {error}") from None
 
 
 def stream_seed(run: Run, name: str) -> int:

@@ -34,12 +34,14 @@ class Shards:
         path: the folder with its manifest.json.
         flip: mirror a random half of the images left to right, decided by each image's position in the stream.
         workers: threads that decode. Two keep up with a training loop that shares its cores; raise it for large images.
+        classes: how many classes the data must have; not checked unless given.
     """
 
     kind: Literal["shards"] = "shards"
     path: str
     flip: bool = False
     workers: int = 2
+    classes: int | None = None
 
     def __post_init__(self) -> None:
         if self.workers < 1:
@@ -62,11 +64,12 @@ class ShardStream:
     def __init__(self, settings: Shards, seed: int, *, cache_bytes: int = CACHE_BYTES) -> None:
         self._folder = Path(settings.path)
         self._manifest = verify(self._folder)
+        if settings.classes not in (None, len(self._manifest.classes)):
+            raise ValueError(f"classes: the config says {settings.classes}, {self._folder} has {len(self._manifest.classes)}")
         self._flip = settings.flip
         self._order = Order(self._manifest.samples, seed)
-        self.spec = DataSpec(
-            samples=self._manifest.samples, image_shape=self._manifest.image_shape, classes=self._manifest.classes
-        )
+        manifest = self._manifest
+        self.spec = DataSpec(samples=manifest.samples, image_shape=manifest.image_shape, classes=manifest.classes)
         self._ends = np.cumsum([shard.samples for shard in self._manifest.shards])
         self._indices: dict[int, ShardIndex] = {}
         self._files = _Files()

@@ -34,6 +34,7 @@ CHANGES = [
     ({"game__critic__norm": "batch"}, "critic.norm: a gradient penalty needs"),
     ({"micro_batch": 3}, "micro_batch: 3 does not divide"),
     ({"batch": True}, "batch: "),
+    ({"data__real__classes": 3}, "data.real: classes: the config says 3, "),
     ({"seed": 2**64}, "seed: "),
     ({"micro_batch": 4}, "micro_batch: 4 of 8 would split"),
     ({"game__kind": "mine.py:Mine"}, "there is no file mine.py"),
