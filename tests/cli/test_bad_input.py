@@ -57,7 +57,7 @@ def test_a_file_that_is_no_image_is_skipped_and_listed(here: Path) -> None:
     (here / "source" / "a" / "2.png").write_text("no image")
     said = bigan("pack", "source", "out", "--size", 16)
     assert said.status == 0
-    assert "2 images [1, 16, 16] of 2 classes in 1 shards; 1 unreadable" in said.out
+    assert "2 images [1, 16, 16] of 2 classes in 1 shards; 1 skipped" in said.out
     assert "skipped a/2.png" in said.err
     assert "a/2.png" in (here / "out" / "skipped.txt").read_text()
 
