@@ -20,7 +20,7 @@ class Adam:
 
     def build(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
         """The optimizer over these parameters."""
-        return torch.optim.Adam(parameters, lr=self.lr, betas=self.betas, eps=self.eps)
+        return torch.optim.Adam(parameters, lr=self.lr, betas=self.betas, eps=self.eps, foreach=True)
 
 
 @settings
@@ -33,7 +33,7 @@ class SGD:
 
     def build(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
         """The optimizer over these parameters."""
-        return torch.optim.SGD(parameters, lr=self.lr, momentum=self.momentum)
+        return torch.optim.SGD(parameters, lr=self.lr, momentum=self.momentum, foreach=True)
 
 
 Optimizer = Annotated[Adam | SGD, BY_KIND]

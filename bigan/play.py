@@ -112,7 +112,7 @@ def _play_move(table: Table, clock: Clock, move: Move, repetition: int, stats: M
     share = clock.batch // table.group.size
     first = table.group.rank * share
     key = (table.seed, clock.attempt, clock.round, move.name, repetition)
-    torch.manual_seed(digest((*key, table.group.rank), size=7))  # for layers that draw from torch itself, such as dropout
+    _seed_torch(digest((*key, table.group.rank), size=7), table.device)
     batches = {stream: table.feeds[stream].read(clock.positions.get(stream, 0) + first, share) for stream in move.reads}
     player = table.players[move.player]
     others = [module for name, module in table.modules.items() if name != move.player]
@@ -140,6 +140,16 @@ def _play_move(table: Table, clock: Clock, move: Move, repetition: int, stats: M
     for stream in move.reads:
         clock = clock.read(stream)
     return clock.stepped(move.player)
+
+
+def _seed_torch(seed: int, device: torch.device) -> None:
+    """For layers that draw from torch itself, such as dropout.
+
+    Not `torch.manual_seed`: where there is no GPU, it queues a call, with a traceback, for each kind that might come.
+    """
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        torch.cuda.manual_seed(seed)
 
 
 def _total(move: Move, terms: Terms) -> Tensor:

@@ -21,9 +21,11 @@ def bigan(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
 
 
 @pytest.mark.timeout(1500)
-def test_the_default_run_draws_all_ten_digits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.soak), pytest.param(2, marks=pytest.mark.soak)])
+def test_the_default_run_draws_all_ten_digits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
     bigan(monkeypatch, "pack", "digits", str(tmp_path / "digits"), "--size", "32")
-    bigan(monkeypatch, "train", str(ROOT / "configs/digits.yaml"), f"folder={tmp_path}", f"data.real.path={tmp_path}/digits")
+    places = (f"folder={tmp_path}", f"data.real.path={tmp_path}/digits", f"seed={seed}")
+    bigan(monkeypatch, "train", str(ROOT / "configs/digits.yaml"), *places)
     run = tmp_path / "digits-dcgan"
     bigan(monkeypatch, "sample", str(run), "--count", "1000", "--out", str(tmp_path / "samples.npz"))
     bigan(monkeypatch, "evaluate", str(run))
