@@ -237,3 +237,12 @@ def test_a_users_own_game(here: Path, digits: Path, monkeypatch: pytest.MonkeyPa
         said = bigan("train", config, assignment)
         assert (said.status, len(said.err.splitlines())) == (2, 1)
         assert names in said.err
+
+
+def test_the_game_of_the_documentation(here: Path, digits: Path) -> None:
+    """The block in docs/writing-a-game.md is trained and sampled as it is printed there."""
+    page = (Path(__file__).parents[2] / "docs" / "writing-a-game.md").read_text()
+    (here / "my_game.py").write_text(page.split("```python\n")[1].split("```")[0])
+    said = bigan("train", write_config(here / "run.yaml", digits, game="my_game.py:MyGame"))
+    assert (said.status, said.err) == (0, "")
+    assert saved(Path("runs/run")).tensors["player.generator.average.to_image.bias"].isfinite().all()
