@@ -125,9 +125,9 @@ def assign(raw: dict[str, Any], assignment: str) -> None:
     *parents, last = key.split(".")
     node: Any = raw
     for part in parents:
-        node = _child(node, part, key, make=True)
+        node = _child(node, part, key)
     if isinstance(node, list):
-        _child(node, last, key, make=False)
+        _child(node, last, key)
         node[int(last)] = value
     elif isinstance(node, dict):
         node[last] = value
@@ -135,9 +135,9 @@ def assign(raw: dict[str, Any], assignment: str) -> None:
         raise ValueError(f"{key}: what stands before .{last} has no parts")
 
 
-def _child(node: Any, part: str, key: str, *, make: bool) -> Any:
+def _child(node: Any, part: str, key: str) -> Any:
     if isinstance(node, dict):
-        return node.setdefault(part, {}) if make else node[part]
+        return node.setdefault(part, {})
     if isinstance(node, list):
         if not part.isdigit() or int(part) >= len(node):
             raise ValueError(f"{key}: {part!r} is no place in a list of {len(node)}")

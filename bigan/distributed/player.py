@@ -74,6 +74,10 @@ class _Averaged:
     def __init__(self, module: nn.Module, mean: nn.Module | None, settings: Average | None) -> None:
         self.module, self.mean, self.settings = module, mean, settings
 
+    @property
+    def average(self) -> nn.Module:
+        return self.module if self.mean is None else self.mean
+
     def follow(self, clock: Clock) -> None:
         if self.mean is not None and self.settings is not None:
             blend(self.mean, self.module, self.settings.decay(clock))
@@ -99,7 +103,7 @@ class LocalPlayer:
     @property
     def average(self) -> nn.Module:
         """Its average, or itself."""
-        return self._averaged.mean if self._averaged.mean is not None else self.module
+        return self._averaged.average
 
     def update(self, loss: Tensor, *, last: bool) -> None:
         """Backward; with `last`, the step."""
@@ -136,7 +140,7 @@ class DeepSpeedPlayer:
     @property
     def average(self) -> nn.Module:
         """Its average, or itself."""
-        return self._averaged.mean if self._averaged.mean is not None else self.module
+        return self._averaged.average
 
     def update(self, loss: Tensor, *, last: bool) -> None:
         """Backward and step; the engine steps the weights itself at the last micro-batch."""
