@@ -93,11 +93,13 @@ def test_slurms_signals_stop_a_run_as_ctrl_c_does(
     here: Path, digits: Path, number: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = write_config(here / "run.yaml", digits, checkpoint_kimg=0)
-    signalled_at(monkeypatch, 2, number)
-    said = bigan("train", config)
+    with monkeypatch.context() as patch:
+        signalled_at(patch, 2, number)
+        said = bigan("train", config)
     assert said.status == 0
     assert "stopped and saved at 0.016 kimg" in said.out
     assert saved(Path("runs/run")).clock.round == 2
+    goes_on_as_if_nothing_had_been(config, 2)
 
 
 def signalled_at(monkeypatch: pytest.MonkeyPatch, round: int, number: int) -> None:
