@@ -6,7 +6,7 @@ TORCH ?= "torch>=2.11" "torchvision>=0.26"
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 SOURCES := setup.py pyproject.toml $(wildcard csrc/* csrc/cpu/* csrc/cuda/*)
-CPP := $(wildcard csrc/*.cpp csrc/*.h csrc/cpu/* csrc/cuda/* tests/ops/*.cpp)
+CPP := $(wildcard csrc/*.cpp csrc/*.h csrc/cpu/* csrc/cuda/* tests/ops/*.h tests/ops/*.cpp)
 
 .PHONY: train test soak lint format dist clean
 .DEFAULT_GOAL := train

@@ -4,7 +4,9 @@
 STABLE_TORCH_LIBRARY(bigan, m) {
   // y = leaky_relu(x + bias); bits = signs of x + bias, 8 elements a byte in the memory order of y, lowest bit first.
   m.def("bias_leaky_relu(Tensor x, Tensor? bias, float slope, bool channels_last) -> (Tensor y, Tensor bits)");
-  // dx = g * m, m = 1 where the bit is set and slope elsewhere; db = sum of dx over all dimensions but 1, or empty.
+  // y = m * (g + rows[n, c]), m = 1 where the bit is set and slope elsewhere; sums[n, c] = sum of y over the pixels,
+  // or empty. The first g.numel() bits are g's.
   m.def(
-      "mask_multiply(Tensor g, Tensor bits, float slope, bool channels_last, bool sum_bias) -> (Tensor dx, Tensor db)");
+      "mask_multiply(Tensor g, Tensor? rows, Tensor bits, float slope, bool channels_last, bool sums) -> "
+      "(Tensor y, Tensor sums)");
 }

@@ -3,6 +3,7 @@
 
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
+#include <torch/headeronly/core/Dispatch_v2.h>
 #include <torch/headeronly/core/MemoryFormat.h>
 #include <torch/headeronly/core/ScalarType.h>
 #include <torch/headeronly/util/Exception.h>
@@ -34,17 +35,25 @@ inline Extent extent_of(const Tensor& x, bool channels_last) {
   return {x.size(0), x.size(1), pixels};
 }
 
+// One sample of x: what extent_of says of x[:1], but with the channels of a plane kept apart where C = 1.
+inline Extent sample_extent_of(const Tensor& x, bool channels_last) {
+  const int64_t numel = x.size(0) == 0 ? 0 : x.numel() / x.size(0), channels = x.size(1);
+  const int64_t pixels = channels == 0 ? 0 : numel / channels;
+  if (channels_last && channels != 1) return {pixels, channels, 1};
+  return {1, channels, pixels};
+}
+
 inline ScalarType accumulation_type(const Tensor& x) {
   return x.scalar_type() == ScalarType::Double ? ScalarType::Double : ScalarType::Float;
 }
 
 inline int64_t bytes_of_bits(const Tensor& x) { return ceil_div(x.numel(), 8); }
 
-// Where mask_multiply writes its sums: [C], or nothing. Zeros where no kernel will write.
-inline Tensor empty_sums(const Tensor& g, bool sum_bias) {
-  const int64_t channels = sum_bias ? g.size(1) : 0;
-  if (g.numel() == 0) return torch::stable::new_zeros(g, {channels}, accumulation_type(g));
-  return torch::stable::new_empty(g, {channels}, accumulation_type(g));
+// Where mask_multiply writes its sums: [N, C], or nothing. Zeros where no kernel will write.
+inline Tensor empty_sums(const Tensor& g, bool sums) {
+  if (!sums) return torch::stable::new_empty(g, {0}, accumulation_type(g));
+  if (g.numel() == 0) return torch::stable::new_zeros(g, {g.size(0), g.size(1)}, accumulation_type(g));
+  return torch::stable::new_empty(g, {g.size(0), g.size(1)}, accumulation_type(g));
 }
 
 inline void check_bias(const std::optional<Tensor>& bias, const Tensor& x) {
@@ -54,10 +63,34 @@ inline void check_bias(const std::optional<Tensor>& bias, const Tensor& x) {
   STD_TORCH_CHECK(bias->device() == x.device(), "bias must lie on the device of x");
 }
 
+inline void check_rows(const std::optional<Tensor>& rows, const Tensor& g) {
+  if (!rows) return;
+  STD_TORCH_CHECK(rows->dim() == 2 && rows->size(0) == g.size(0) && rows->size(1) == g.size(1), "rows must be [",
+                  g.size(0), ", ", g.size(1), "]");
+  STD_TORCH_CHECK(rows->scalar_type() == accumulation_type(g), "rows must be fp32 (fp64 for an fp64 g)");
+  STD_TORCH_CHECK(rows->device() == g.device(), "rows must lie on the device of g");
+}
+
+// More bits than g has elements are no error: g may be the first samples of the batch whose signs they are.
 inline void check_bits(const Tensor& bits, const Tensor& g) {
   STD_TORCH_CHECK(bits.scalar_type() == ScalarType::Byte, "bits must be uint8");
-  STD_TORCH_CHECK(bits.dim() == 1 && bits.size(0) == bytes_of_bits(g), "bits must be [", bytes_of_bits(g), "]");
+  STD_TORCH_CHECK(bits.dim() == 1 && bits.size(0) >= bytes_of_bits(g), "bits must be [", bytes_of_bits(g),
+                  "] or longer");
   STD_TORCH_CHECK(bits.is_contiguous() && bits.device() == g.device(), "bits must be dense, on the device of g");
 }
+
+inline std::optional<Tensor> contiguous(const std::optional<Tensor>& x) {
+  return x ? std::optional(torch::stable::contiguous(*x)) : std::nullopt;
+}
+
+template <typename A>
+const A* data_or_null(const std::optional<Tensor>& x) {
+  return x ? x->const_data_ptr<A>() : nullptr;
+}
+
+// Runs a lambda with scalar_t: fp32, fp64, fp16 or bf16.
+#define BIGAN_DISPATCH(type, name, ...)                                                                      \
+  THO_DISPATCH_V2(type, name, AT_WRAP(__VA_ARGS__), ScalarType::Float, ScalarType::Double, ScalarType::Half, \
+                  ScalarType::BFloat16)
 
 }  // namespace bigan

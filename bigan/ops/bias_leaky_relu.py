@@ -76,28 +76,29 @@ def _forward_derivative(ctx: Any, grad_y: Tensor | None, _grad_bits: None) -> tu
         return None, None, None, None
     (bits,) = ctx.saved_tensors
     needs_x, needs_bias = ctx.needs_input_grad[:2]
-    dx, db = torch.ops.bigan.mask_multiply.default(grad_y, bits, ctx.slope, ctx.channels_last, needs_bias)
-    return dx if needs_x else None, db if needs_bias else None, None, None
+    dx, sums = torch.ops.bigan.mask_multiply.default(grad_y, None, bits, ctx.slope, ctx.channels_last, needs_bias)
+    return dx if needs_x else None, sums.sum(0) if needs_bias else None, None, None
 
 
 def _multiply_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
     ctx.set_materialize_grads(False)
-    g, bits, ctx.slope, ctx.channels_last, ctx.sum_bias = inputs
-    ctx.shape, ctx.dtype = g.shape, g.dtype
+    g, rows, bits, ctx.slope, ctx.channels_last, ctx.sums = inputs
+    ctx.has_rows, ctx.shape, ctx.dtype = rows is not None, g.shape, g.dtype
     ctx.save_for_backward(bits)
 
 
-def _multiply_derivative(ctx: Any, grad_dx: Tensor | None, grad_db: Tensor | None) -> tuple[Tensor | None, ...]:
-    # (g m, Σ g m) is linear in g, so its derivative is the same multiplication of (grad_dx + grad_db broadcast).
-    total = grad_dx
-    if ctx.sum_bias and grad_db is not None:
-        rows = reference.per_channel(grad_db, len(ctx.shape))
-        total = rows.expand(ctx.shape) if total is None else total + rows
-    if total is None:
-        return None, None, None, None, None
+def _multiply_derivative(ctx: Any, grad_y: Tensor | None, grad_sums: Tensor | None) -> tuple[Tensor | None, ...]:
+    # (g, rows) → (y, sums) is linear and self-adjoint: the same operator on (grad_y, grad_sums).
+    if not ctx.sums:
+        grad_sums = None
+    if grad_y is None:
+        if grad_sums is None:
+            return None, None, None, None, None, None
+        grad_y = grad_sums.new_zeros((), dtype=ctx.dtype).expand(ctx.shape)
     (bits,) = ctx.saved_tensors
-    dg, _ = torch.ops.bigan.mask_multiply.default(total.to(ctx.dtype), bits, ctx.slope, ctx.channels_last, False)
-    return dg, None, None, None, None
+    needs_g, needs_rows = ctx.needs_input_grad[0], ctx.has_rows and ctx.needs_input_grad[1]
+    dg, drows = torch.ops.bigan.mask_multiply.default(grad_y, grad_sums, bits, ctx.slope, ctx.channels_last, needs_rows)
+    return dg if needs_g else None, drows if needs_rows else None, None, None, None, None
 
 
 def _forward_fake(x: Tensor, bias: Tensor | None, slope: float, channels_last: bool) -> tuple[Tensor, Tensor]:
@@ -105,9 +106,11 @@ def _forward_fake(x: Tensor, bias: Tensor | None, slope: float, channels_last: b
     return torch.empty_like(like), x.new_empty((x.numel() + 7) // 8, dtype=torch.uint8)
 
 
-def _multiply_fake(g: Tensor, bits: Tensor, slope: float, channels_last: bool, sum_bias: bool) -> tuple[Tensor, Tensor]:
+def _multiply_fake(
+    g: Tensor, rows: Tensor | None, bits: Tensor, slope: float, channels_last: bool, sums: bool
+) -> tuple[Tensor, Tensor]:
     like = g.contiguous(memory_format=reference.memory_format(g.dim(), channels_last))
-    total = g.new_empty(g.shape[1] if sum_bias else 0, dtype=reference.accumulation_dtype(g.dtype))
+    total = g.new_empty(g.shape[:2] if sums else 0, dtype=reference.accumulation_dtype(g.dtype))
     return torch.empty_like(like), total
 
 

@@ -10,7 +10,7 @@ DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 
 SCHEMAS = (
     "bias_leaky_relu(Tensor x, Tensor? bias, float slope, bool channels_last) -> (Tensor y, Tensor bits)",
-    "mask_multiply(Tensor g, Tensor bits, float slope, bool channels_last, bool sum_bias) -> (Tensor dx, Tensor db)",
+    "mask_multiply(Tensor g, Tensor? rows, Tensor bits, float slope, bool channels_last, bool sums) -> (Tensor y, Tensor sums)",
 )
 
 
@@ -31,6 +31,11 @@ def per_channel(values: Tensor, dim: int) -> Tensor:
     return values.view(1, -1, *[1] * (dim - 2))
 
 
+def per_row(values: Tensor, dim: int) -> Tensor:
+    """View `values: [N, C]` as `[N, C, 1, …]`, to broadcast against a tensor of `dim` dimensions."""
+    return values.view(*values.shape, *[1] * (dim - 2))
+
+
 def pack_bits(positive: Tensor, channels_last: bool) -> Tensor:
     """Pack `positive: [N, C, *] bool` in memory order into `[ceil(numel / 8)] uint8`, lowest bit first, zero-padded."""
     order = positive.movedim(1, -1) if channels_last else positive
@@ -40,7 +45,7 @@ def pack_bits(positive: Tensor, channels_last: bool) -> Tensor:
 
 
 def unpack_bits(bits: Tensor, shape: torch.Size, channels_last: bool) -> Tensor:
-    """Undo `pack_bits`: return a bool tensor of `shape`."""
+    """Undo `pack_bits`: return a bool tensor of `shape` from the first `shape.numel()` bits."""
     shifts = torch.arange(8, dtype=torch.uint8, device=bits.device)
     flat = (bits.view(-1, 1) >> shifts & 1).bool().view(-1)[: shape.numel()]
     if not channels_last:
@@ -62,15 +67,19 @@ def bias_leaky_relu(x: Tensor, bias: Tensor | None, slope: float, channels_last:
     return y, pack_bits(positive, channels_last)
 
 
-def mask_multiply(g: Tensor, bits: Tensor, slope: float, channels_last: bool, sum_bias: bool) -> tuple[Tensor, Tensor]:
-    """Return `(g * m, sum of g * m over all dimensions but 1)`, where m is 1 where the bit is set and `slope` elsewhere.
+def mask_multiply(
+    g: Tensor, rows: Tensor | None, bits: Tensor, slope: float, channels_last: bool, sums: bool
+) -> tuple[Tensor, Tensor]:
+    """Return `y = m · (g + rows)`, where m is 1 where the bit is set and `slope` elsewhere, and y's sums before rounding.
 
-    g: [N, C, *]; bits: [ceil(numel / 8)] in the memory order that `channels_last` says. The sum is in the accumulation type
-    and empty unless `sum_bias`.
+    g: [N, C, *]; rows: [N, C] in the accumulation type, added to every pixel; bits: [ceil(numel / 8)] or longer, in the
+    memory order that `channels_last` says. The sums over pixels are [N, C] in the accumulation type; [0] unless `sums`.
     """
     g = g.contiguous(memory_format=memory_format(g.dim(), channels_last))
     wide = g.to(accumulation_dtype(g.dtype))
+    if rows is not None:
+        wide = wide + per_row(rows, g.dim())
     product = torch.where(unpack_bits(bits, g.shape, channels_last), wide, wide * slope)
-    others = [d for d in range(g.dim()) if d != 1]
-    total = product.sum(others) if sum_bias else product.new_empty(0)
+    pixels = list(range(2, g.dim()))
+    total = (product.sum(pixels) if pixels else product.clone()) if sums else product.new_empty(0)
     return torch.empty_like(g).copy_(product), total

@@ -74,5 +74,5 @@ def test_bias_gradient_is_deterministic() -> None:
     g = torch.randn(64, 48, 33, 31, device=GPU)
     bits = torch.randint(0, 256, ((g.numel() + 7) // 8,), dtype=torch.uint8, device=GPU)
     for channels_last in (False, True):
-        first, *others = [torch.ops.bigan.mask_multiply(g, bits, 0.2, channels_last, True)[1] for _ in range(5)]
+        first, *others = [torch.ops.bigan.mask_multiply(g, None, bits, 0.2, channels_last, True)[1] for _ in range(5)]
         assert all(torch.equal(first, other) for other in others)

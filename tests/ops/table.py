@@ -1,5 +1,7 @@
 """The table of operators: one row each. The tests on the CPU and those on a GPU run the same rows."""
 
+from functools import partial
+
 import torch
 
 import bigan.ops  # noqa: F401 (registers torch.ops.bigan)
@@ -22,16 +24,29 @@ def bias_leaky_relu_sample(shape: tuple[int, ...], dtype: torch.dtype, layout: s
     return Sample((x, bias, 0.2, layout == "channels_last"), _smooth(shape, dtype, layout))
 
 
-def mask_multiply_sample(shape: tuple[int, ...], dtype: torch.dtype, layout: str, device: torch.device) -> Sample:
-    """Without the sum where the batch is 3 samples."""
+def mask_multiply_sample(
+    with_rows: bool, sums: bool, shape: tuple[int, ...], dtype: torch.dtype, layout: str, device: torch.device
+) -> Sample:
+    """With more bits than g needs where it has rows and sums."""
     g = lay(normal(shape, dtype, device), layout)
-    bits = reference.pack_bits(normal(shape, torch.float32, device) > 0.3, layout == "channels_last")
-    return Sample((g, bits, 0.2, layout == "channels_last", shape[0] != 3), _smooth(shape, dtype, layout))
+    rows = normal(shape[:2], reference.accumulation_dtype(dtype), device) if with_rows else None
+    longer = (shape[0] + with_rows * sums, *shape[1:])
+    bits = reference.pack_bits(normal(longer, torch.float32, device) > 0.3, layout == "channels_last")
+    return Sample((g, rows, bits, 0.2, layout == "channels_last", sums), _smooth(shape, dtype, layout))
 
 
 TABLE = {
     "bias_leaky_relu": Case(
         torch.ops.bigan.bias_leaky_relu.default, reference.bias_leaky_relu, bias_leaky_relu_sample, (0.0, 0.0)
     ),
-    "mask_multiply": Case(torch.ops.bigan.mask_multiply.default, reference.mask_multiply, mask_multiply_sample, (0.0, 1e-5)),
+    **{
+        f"mask_multiply{' with rows' * with_rows}{' with sums' * sums}": Case(
+            torch.ops.bigan.mask_multiply.default,
+            reference.mask_multiply,
+            partial(mask_multiply_sample, with_rows, sums),
+            (0.0, 1e-5),
+        )
+        for with_rows in (False, True)
+        for sums in (False, True)
+    },
 }

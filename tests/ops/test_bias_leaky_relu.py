@@ -178,20 +178,51 @@ def test_autocast_keeps_the_bias_in_its_own_type() -> None:
         assert float((bias.grad - wanted.grad).norm()) < 0.03 * float(wanted.grad.norm())
 
 
-@pytest.mark.parametrize("format_", [torch.contiguous_format, torch.channels_last])
-def test_bias_gradient_does_not_depend_on_threads(format_: torch.memory_format) -> None:
-    g = torch.randn(64, 24, 16, 12, generator=torch.Generator().manual_seed(5)).contiguous(memory_format=format_)
-    bits = torch.randint(0, 256, (g.numel() // 8,), dtype=torch.uint8)
+def at_thread_counts(function: Callable[[], tuple[Tensor, ...]]) -> list[tuple[Tensor, ...]]:
     threads, results = torch.get_num_threads(), []
     try:
         for count in (1, 2, 3):
             torch.set_num_threads(count)
-            results.append(torch.ops.bigan.mask_multiply(g, bits, 0.2, format_ == torch.channels_last, True))
+            results.append(function())
     finally:
         torch.set_num_threads(threads)
-    for dx, db in results[1:]:
-        assert torch.equal(dx, results[0][0])
-        assert torch.equal(db, results[0][1])
+    return results
+
+
+# Many samples and several chunks of a sample; so many sums that the sum over samples is divided among threads too.
+@pytest.mark.parametrize("shape", [(64, 24, 16, 12), (3, 24, 60, 50), (96, 1030, 3, 2)])
+@pytest.mark.parametrize("format_", [torch.contiguous_format, torch.channels_last])
+def test_bias_gradient_does_not_depend_on_threads(shape: tuple[int, ...], format_: torch.memory_format) -> None:
+    generator = torch.Generator().manual_seed(5)
+    x, g = (torch.randn(shape, generator=generator).contiguous(memory_format=format_) for _ in range(2))
+    bias, rows = torch.zeros(shape[1]).requires_grad_(), torch.randn(shape[:2], generator=generator)
+    bits = torch.randint(0, 256, (g.numel() // 8,), dtype=torch.uint8)
+
+    def results() -> tuple[Tensor, ...]:
+        multiplied = torch.ops.bigan.mask_multiply(g, rows, bits, 0.2, format_ == torch.channels_last, True)
+        return *multiplied, *torch.autograd.grad(bias_leaky_relu(x, bias), bias, g)
+
+    first, *others = at_thread_counts(results)
+    for other in others:
+        assert all(torch.equal(a, b) for a, b in zip(first, other, strict=True))
+
+
+def test_the_first_samples_of_a_batch_take_the_first_of_its_bits() -> None:
+    g = torch.randn(3, 5, 3, 3, generator=torch.Generator().manual_seed(6))
+    bits = torch.ops.bigan.bias_leaky_relu(g, None, 0.2, False)[1]
+    whole, _ = torch.ops.bigan.mask_multiply(g, None, bits, 0.2, False, False)
+    for n in (1, 2):  # 45 elements a sample: the bits of the last byte are shared
+        y, sums = torch.ops.bigan.mask_multiply(g[:n], None, bits, 0.2, False, True)
+        assert torch.equal(y, whole[:n])
+        torch.testing.assert_close(sums, whole[:n].sum((2, 3)))
+    with pytest.raises(RuntimeError, match=r"bits must be \[17\] or longer"):
+        torch.ops.bigan.mask_multiply(g, None, bits[:-1], 0.2, False, False)
+
+
+@pytest.mark.parametrize("rows", [torch.zeros(3), torch.zeros(5, 3), torch.zeros(3, 5, dtype=torch.float64)])
+def test_rows_that_do_not_fit_are_refused(rows: Tensor) -> None:
+    with pytest.raises(RuntimeError, match="rows must be"):
+        torch.ops.bigan.mask_multiply(torch.zeros(3, 5, 8), rows, torch.zeros(15, dtype=torch.uint8), 0.2, False, True)
 
 
 @pytest.mark.parametrize("format_", [torch.contiguous_format, torch.channels_last])

@@ -1,39 +1,56 @@
-"""The bodies of the CUDA kernels, run on the CPU by `cuda_on_host.cpp`, against the twins."""
+"""The bodies of the CUDA kernels, run on the CPU by the `*_on_host.cpp` beside this file, against the twins."""
 
 import ctypes
 import shutil
 import subprocess
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
 from torch.utils.cpp_extension import include_paths
 
 from bigan.ops import reference
 
-SOURCE = Path(__file__).with_name("cuda_on_host.cpp")
-CSRC = SOURCE.parents[2] / "csrc"
+HERE = Path(__file__).parent
+CSRC = HERE.parents[1] / "csrc"
+DTYPES = [torch.float32, torch.float64, torch.bfloat16]
 
 
 @pytest.fixture(scope="module")
-def kernels(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], ctypes.CDLL]:
+    """The library made of a source here."""
     compiler = shutil.which("c++")
     if compiler is None:
         pytest.skip("no C++ compiler")
-    library = tmp_path_factory.mktemp("cuda_on_host") / "kernels.so"
-    # -O1: what is tested is what the kernels say, not how fast a CPU runs them.
-    flags = [
-        "-std=c++20",
-        "-O1",
-        "-g0",
-        "-ffp-contract=off",
-        "-shared",
-        "-fPIC",
-        f"-I{CSRC}",
-        *[f"-I{p}" for p in include_paths()],
-    ]
-    subprocess.run([compiler, *flags, str(SOURCE), "-o", str(library)], check=True)
-    return ctypes.CDLL(str(library))
+
+    @cache
+    def compile_source(name: str) -> ctypes.CDLL:
+        library = tmp_path_factory.mktemp("cuda_on_host") / f"{name}.so"
+        # -O1: what is tested is what the kernels say, not how fast a CPU runs them.
+        flags = ["-std=c++20", "-O1", "-g0", "-ffp-contract=off", "-shared", "-fPIC"]
+        includes = [f"-I{path}" for path in (CSRC, *include_paths())]
+        subprocess.run([compiler, *flags, *includes, str(HERE / name), "-o", str(library)], check=True)
+        return ctypes.CDLL(str(library))
+
+    return compile_source
+
+
+def call(library: ctypes.CDLL, name: str, dtype: torch.dtype, *arguments: Tensor | int | float | bool | None) -> None:
+    def converted(argument: Tensor | int | float | bool | None) -> object:
+        match argument:
+            case Tensor() | None:
+                return ctypes.c_void_p(None if argument is None else argument.data_ptr())
+            case bool():
+                return ctypes.c_bool(argument)
+            case int():
+                return ctypes.c_int64(argument)
+            case _:
+                return ctypes.c_double(argument)
+
+    getattr(library, f"{name}_{str(dtype).removeprefix('torch.')}")(*map(converted, arguments))
 
 
 # [outer, channels, inner]: rows and planes; whole eights and not; more than one block, piece and row block.
@@ -52,24 +69,37 @@ EXTENTS = (
 
 
 @pytest.mark.parametrize("vector", [True, False])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("with_bias", [True, False])
-def test_kernel_bodies(kernels: ctypes.CDLL, dtype: torch.dtype, vector: bool, with_bias: bool) -> None:
+def test_bias_leaky_relu(compiled: Callable[[str], ctypes.CDLL], dtype: torch.dtype, vector: bool, with_bias: bool) -> None:
     generator = torch.Generator().manual_seed(0)
     for outer, channels, inner in EXTENTS:
-        x, g = torch.randn(2, outer, channels, inner, generator=generator).to(dtype)
-        accumulate = reference.accumulation_dtype(dtype)
-        bias = torch.randn(channels, generator=generator).to(accumulate) if with_bias else None
-        y, dx, dx_summed = torch.empty(3, *x.shape, dtype=dtype).unbind()
-        bits = torch.empty((x.numel() + 7) // 8, dtype=torch.uint8)
-        db = torch.empty(channels, dtype=accumulate)
-        pointers = [ctypes.c_void_p(None if t is None else t.data_ptr()) for t in (x, bias, g)]
-        outputs = [ctypes.c_void_p(t.data_ptr()) for t in (y, bits, dx, dx_summed, db)]
-        extent = [ctypes.c_int64(n) for n in (outer, channels, inner)]
-        run = getattr(kernels, f"run_{str(dtype).removeprefix('torch.')}")
-        run(*pointers, *extent, ctypes.c_double(0.2), ctypes.c_bool(vector), *outputs)
-        wanted_y, wanted_bits = reference.bias_leaky_relu(x, bias, 0.2, False)
-        wanted_dx, wanted_db = reference.mask_multiply(g, wanted_bits, 0.2, False, True)
-        for found, wanted in ((y, wanted_y), (bits, wanted_bits), (dx, wanted_dx), (dx_summed, wanted_dx)):
+        x = torch.randn(outer, channels, inner, generator=generator).to(dtype)
+        bias = torch.randn(channels, generator=generator).to(reference.accumulation_dtype(dtype)) if with_bias else None
+        y, bits = torch.empty_like(x), torch.empty((x.numel() + 7) // 8, dtype=torch.uint8)
+        call(compiled("bias_leaky_relu_on_host.cpp"), "forward", dtype, x, bias, outer, channels, inner, 0.2, vector, y, bits)
+        for found, wanted in zip((y, bits), reference.bias_leaky_relu(x, bias, 0.2, False), strict=True):
             assert torch.equal(found, wanted), (outer, channels, inner)
-        torch.testing.assert_close(db, wanted_db, rtol=1e-5, atol=2e-4)
+
+
+@pytest.mark.parametrize("vector", [True, False])
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("with_rows", [True, False])
+def test_mask_multiply(compiled: Callable[[str], ctypes.CDLL], dtype: torch.dtype, vector: bool, with_rows: bool) -> None:
+    library = compiled("bias_leaky_relu_on_host.cpp")
+    generator = torch.Generator().manual_seed(0)
+    # A sample is one run of pixels of all channels (inner = 1) or of planes (outer = 1).
+    for pixels, channels, inner in [e for e in EXTENTS if 1 in (e[0], e[2])]:
+        samples = 3
+        g = torch.randn(samples, pixels, channels, inner, generator=generator).to(dtype)
+        accumulate = reference.accumulation_dtype(dtype)
+        rows = torch.randn(samples, channels, generator=generator).to(accumulate) if with_rows else None
+        bits = torch.randint(0, 256, ((g.numel() + 7) // 8,), dtype=torch.uint8, generator=generator)
+        y, y_summed, sums = torch.empty_like(g), torch.empty_like(g), torch.empty(samples, channels, dtype=accumulate)
+        extent = (samples, pixels, channels, inner)
+        call(library, "multiply", dtype, g, rows, bits, *extent, 0.2, vector, y, y_summed, sums)
+        as_nchw = g.movedim(2, 1)
+        wanted, wanted_sums = reference.mask_multiply(as_nchw, rows, bits, 0.2, inner == 1, True)
+        assert torch.equal(y.movedim(2, 1), wanted), extent
+        assert torch.equal(y_summed, y), extent
+        torch.testing.assert_close(sums, wanted_sums, rtol=1e-5, atol=3e-4)

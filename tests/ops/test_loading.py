@@ -23,8 +23,12 @@ for dtype in reference.DTYPES:
             x[0, 0] = float("inf"); x[1, 0] = float("nan"); x[1, -1] = 1e-40
             bias = torch.randn(shape[1]).to(reference.accumulation_dtype(dtype))
             y, bits = torch.ops.bigan.bias_leaky_relu(x, bias, 0.2, last)
-            dx, db = torch.ops.bigan.mask_multiply(torch.randn(shape).to(dtype), bits, 0.2, last, True)
-            for digest, t in ((values, y.nan_to_num(7.0)), (values, bits), (values, dx), (sums, db)):
+            rows = torch.randn(shape[:2]).to(bias.dtype)
+            for more in (None, rows):
+                dx, total = torch.ops.bigan.mask_multiply(torch.randn(shape).to(dtype), more, bits, 0.2, last, True)
+                values.update(dx.contiguous().view(torch.uint8).numpy().tobytes())
+                sums.update(total.view(torch.uint8).numpy().tobytes())
+            for digest, t in ((values, y.nan_to_num(7.0)), (values, bits)):
                 digest.update(t.contiguous().view(torch.uint8).numpy().tobytes())
 print(bigan.ops.backend().build.get("cpu_capability"), values.hexdigest(), sums.hexdigest())
 print(bigan.ops.describe()[0])
