@@ -18,11 +18,27 @@ using torch::headeronly::MemoryFormat;
 using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
 
+// Whether x: [N, C, *] lies in memory without gaps, in the order that channels_last says.
+inline bool lies(const Tensor& x, bool channels_last) {
+  const int64_t dims = x.dim();
+  int64_t stride = 1;
+  for (int64_t k = 0; k < dims; ++k) {
+    int64_t d = dims - 1 - k;  // from the innermost dimension to the outermost: C, W, H, N where channels_last
+    if (channels_last && k == 0) d = 1;
+    if (channels_last && k > 0 && k < dims - 1) d = dims - k;
+    if (x.size(d) != 1 && x.stride(d) != stride) return false;
+    stride *= x.size(d);
+  }
+  return true;
+}
+
 // x itself if it lies in the format asked for (so that its strides survive), else a copy that does.
 inline Tensor laid_out(const Tensor& x, bool channels_last) {
   STD_TORCH_CHECK(x.dim() >= 2, "x must be [N, C, *], got ", x.dim(), " dimension(s)");
+  STD_TORCH_CHECK(!channels_last || x.dim() == 4 || x.dim() == 5, "channels_last needs 4 or 5 dimensions, got ",
+                  x.dim());
+  if (lies(x, channels_last)) return x;  // asking torch costs as much as a small layer
   if (!channels_last) return torch::stable::contiguous(x);
-  STD_TORCH_CHECK(x.dim() == 4 || x.dim() == 5, "channels_last needs 4 or 5 dimensions, got ", x.dim());
   return torch::stable::contiguous(x, x.dim() == 4 ? MemoryFormat::ChannelsLast : MemoryFormat::ChannelsLast3d);
 }
 

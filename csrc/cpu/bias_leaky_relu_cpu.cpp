@@ -1,13 +1,16 @@
 #include <torch/csrc/stable/library.h>
 
 #include <algorithm>
+#include <cstring>
+#include <memory>
 #include <tuple>
 #include <type_traits>
 
 #include "../bias_leaky_relu.h"
 #include "../tensors.h"
 #include "capability.h"
-#include "vec8.h"
+#include "parallel.h"
+#include "vec16.h"
 
 namespace bigan {
 namespace {
@@ -15,14 +18,43 @@ namespace {
 template <typename T>
 struct Kernels {
   using A = accumulate_t<T>;
-  void (*forward)(const T* x, const A* bias, A slope, Extent e, T* y, uint8_t* bits, int64_t first, int64_t last);
+  using Forward = void(const T* x, const A* bias, A slope, Extent e, T* y, uint8_t* bits, int64_t first, int64_t last);
+  Forward *forward, *forward_streaming;
 };
 
 #define BIGAN_KERNELS "bias_leaky_relu_kernels.inc"
 #include "for_each_isa.inc"
 
-// Bytes of bits (eight elements each) below which a thread is not worth waking.
-constexpr int64_t kGrain = 4096;
+// The bias followed by its own beginning, so that a vector of up to 16 channels may begin at any of them.
+template <typename A>
+class Wrapped {
+ public:
+  Wrapped(const A* bias, int64_t channels) : bias_(bias) {
+    if (bias == nullptr || channels % 16 == 0) return;
+    copy_.reset(new A[channels + 15]);
+    for (int64_t c = 0; c < channels + 15; ++c) copy_[c] = bias[c % channels];
+    bias_ = copy_.get();
+  }
+  const A* data() const { return bias_; }
+
+ private:
+  std::unique_ptr<A[]> copy_;
+  const A* bias_;
+};
+
+// y may be x.
+template <typename T, typename A = accumulate_t<T>>
+void activate(const T* x, const A* bias, A slope, Extent e, T* y, uint8_t* bits) {
+  constexpr int64_t kBlock = 4096;
+  const int64_t numel = e.numel();
+  const Wrapped<A> wrapped(bias, e.inner == 1 ? e.channels : 16);
+  const bool stream = x != y && (e.inner == 1 || e.inner % 16 == 0) && worth_streaming(y, numel);
+  const auto forward = stream ? chosen_kernels<T>().forward_streaming : chosen_kernels<T>().forward;
+  torch::stable::parallel_for(0, ceil_div(numel, kBlock), grain(kBlock), [&](int64_t first, int64_t last) {
+    forward(x, wrapped.data(), slope, e, y, bits, first * kBlock, std::min(last * kBlock, numel));
+    if (stream) stream_fence();
+  });
+}
 
 std::tuple<Tensor, Tensor> bias_leaky_relu_cpu(const Tensor& x_any, const std::optional<Tensor>& bias_any, double slope,
                                                bool channels_last) {
@@ -35,14 +67,8 @@ std::tuple<Tensor, Tensor> bias_leaky_relu_cpu(const Tensor& x_any, const std::o
   const Extent e = extent_of(x, channels_last);
   BIGAN_DISPATCH(x.scalar_type(), "bias_leaky_relu", [&] {
     using A = accumulate_t<scalar_t>;
-    const auto forward = chosen_kernels<scalar_t>().forward;
-    const auto* from = x.const_data_ptr<scalar_t>();
-    const A* add = data_or_null<A>(bias);
-    auto* to = y.mutable_data_ptr<scalar_t>();
-    auto* signs = bits.mutable_data_ptr<uint8_t>();
-    torch::stable::parallel_for(0, bytes_of_bits(x), kGrain, [&](int64_t first, int64_t last) {
-      forward(from, add, static_cast<A>(slope), e, to, signs, first, last);
-    });
+    activate(x.const_data_ptr<scalar_t>(), data_or_null<A>(bias), static_cast<A>(slope), e,
+             y.mutable_data_ptr<scalar_t>(), bits.mutable_data_ptr<uint8_t>());
   });
   return {y, bits};
 }

@@ -1,6 +1,7 @@
 #include <torch/csrc/stable/library.h>
 
 #include <algorithm>
+#include <cstring>
 #include <memory>
 #include <tuple>
 #include <type_traits>
@@ -8,7 +9,8 @@
 #include "../bias_leaky_relu.h"
 #include "../tensors.h"
 #include "capability.h"
-#include "vec8.h"
+#include "parallel.h"
+#include "vec16.h"
 
 namespace bigan {
 namespace {
@@ -16,20 +18,15 @@ namespace {
 template <typename T>
 struct Kernels {
   using A = accumulate_t<T>;
-  void (*multiply)(const T* g, const uint8_t* bits, A slope, int64_t numel, T* y, int64_t first, int64_t last);
-  void (*multiply_pixels)(const T* g, const A* rows, const uint8_t* bits, int64_t bytes, A slope, int64_t channels,
-                          int64_t i, int64_t end, T* y, A* sums);
-  A (*multiply_plane)(const T* g, const A* row, const uint8_t* bits, int64_t bytes, A slope, int64_t i, int64_t end,
-                      T* y);
+  using Pixels = void(const T* g, const A* rows, const uint8_t* bits, int64_t bytes, A slope, int64_t channels,
+                      int64_t i, int64_t end, T* y, A* sums);
+  using Plane = A(const T* g, const A* row, const uint8_t* bits, int64_t bytes, A slope, int64_t i, int64_t end, T* y);
+  Pixels *multiply_pixels, *multiply_pixels_streaming;
+  Plane *multiply_plane, *multiply_plane_streaming;
 };
 
 #define BIGAN_KERNELS "mask_multiply_kernels.inc"
 #include "for_each_isa.inc"
-
-// Elements below which a thread is not worth waking.
-constexpr int64_t kGrain = 32768;
-
-int64_t grain(int64_t elements_a_task) { return std::max<int64_t>(1, kGrain / elements_a_task); }
 
 // out[n][c] = the sum of partial[n][k][c] over k in order, in double.
 template <typename A>
@@ -57,7 +54,10 @@ void multiply_pixels(const T* g, const A* rows, const uint8_t* bits, A slope, in
                      A* sums) {
   constexpr int64_t kElements = 16384;          // about an L1 cache of work
   constexpr int64_t kFewest = 16, kMost = 512;  // few partial sums; fp32 sums that are not too long
-  const auto kernel = chosen_kernels<T>().multiply_pixels;
+  const Kernels<T> kernels = chosen_kernels<T>();
+  // 64: the kernel's columns, 8 vectors or fewer at once, fill whole cache lines, as streamed stores must.
+  const bool stream = sample.channels % 64 == 0 && worth_streaming(y, samples * sample.numel());
+  const auto kernel = stream ? kernels.multiply_pixels_streaming : kernels.multiply_pixels;
   const int64_t channels = sample.channels, bytes = ceil_div(samples * sample.numel(), 8);
   const int64_t pixels = std::clamp(kElements / channels, kFewest, kMost), count = ceil_div(sample.outer, pixels);
   const std::unique_ptr<A[]> partial(count > 1 ? new A[samples * count * channels] : nullptr);
@@ -69,19 +69,25 @@ void multiply_pixels(const T* g, const A* rows, const uint8_t* bits, A slope, in
       kernel(g, rows == nullptr ? nullptr : rows + n * channels, bits, bytes, slope, channels, start + pixel * channels,
              start + std::min(pixel + pixels, sample.outer) * channels, y, to + chunk * channels);
     }
+    if (stream) stream_fence();
   });
   if (count > 1) sum_partials(to, samples, count, channels, sums);
 }
 
+// Also for a run of memory that is no plane: then without rows and sums, which may be null.
 template <typename T, typename A = accumulate_t<T>>
-void multiply_planes(const T* g, const A* rows, const uint8_t* bits, A slope, int64_t planes, int64_t inner, T* y,
+void multiply_planes(const T* g, const A* rows, const uint8_t* bits, A slope, int64_t numel, int64_t plane, T* y,
                      A* sums) {
-  const auto kernel = chosen_kernels<T>().multiply_plane;
-  const int64_t bytes = ceil_div(planes * inner, 8);
-  torch::stable::parallel_for(0, planes, grain(inner), [&](int64_t first, int64_t last) {
+  const Kernels<T> kernels = chosen_kernels<T>();
+  const bool stream = plane % 16 == 0 && worth_streaming(y, numel);
+  const auto kernel = stream ? kernels.multiply_plane_streaming : kernels.multiply_plane;
+  torch::stable::parallel_for(0, ceil_div(numel, plane), grain(plane), [&](int64_t first, int64_t last) {
     for (int64_t p = first; p < last; ++p) {
-      sums[p] = kernel(g, rows == nullptr ? nullptr : rows + p, bits, bytes, slope, p * inner, (p + 1) * inner, y);
+      const int64_t end = std::min((p + 1) * plane, numel);
+      const A sum = kernel(g, rows == nullptr ? nullptr : rows + p, bits, ceil_div(numel, 8), slope, p * plane, end, y);
+      if (sums != nullptr) sums[p] = sum;
     }
+    if (stream) stream_fence();
   });
 }
 
@@ -102,21 +108,16 @@ std::tuple<Tensor, Tensor> mask_multiply_cpu(const Tensor& g_any, const std::opt
     const A* add = data_or_null<A>(rows);
     const auto* signs = bits.const_data_ptr<uint8_t>();
     auto* to = y.mutable_data_ptr<scalar_t>();
+    A* sum = with_sums ? sums.mutable_data_ptr<A>() : nullptr;
     if (add == nullptr && !with_sums) {
-      const auto kernel = chosen_kernels<scalar_t>().multiply;
-      torch::stable::parallel_for(0, bytes_of_bits(g), kGrain / 8, [&](int64_t first, int64_t last) {
-        kernel(from, signs, factor, g.numel(), to, first, last);
-      });
-      return;
-    }
-    // Sums cost next to nothing beside the pass over memory: rows without them take the same way.
-    const int64_t planes = g.size(0) * g.size(1);
-    const std::unique_ptr<A[]> unused(with_sums ? nullptr : new A[planes]);
-    A* sum = with_sums ? sums.mutable_data_ptr<A>() : unused.get();
-    if (sample.inner == 1) {
-      multiply_pixels(from, add, signs, factor, g.size(0), sample, to, sum);
+      constexpr int64_t kBlock = 4096;
+      multiply_planes<scalar_t>(from, add, signs, factor, g.numel(), kBlock, to, sum);
+    } else if (sample.inner != 1) {
+      multiply_planes(from, add, signs, factor, g.numel(), sample.inner, to, sum);
     } else {
-      multiply_planes(from, add, signs, factor, planes, sample.inner, to, sum);
+      // Sums cost next to nothing beside the pass over memory: rows without them take the same way.
+      const std::unique_ptr<A[]> unused(with_sums ? nullptr : new A[g.size(0) * g.size(1)]);
+      multiply_pixels(from, add, signs, factor, g.size(0), sample, to, with_sums ? sum : unused.get());
     }
   });
   return {y, sums};

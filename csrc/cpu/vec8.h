@@ -11,19 +11,31 @@
 #include "capability.h"
 
 #if BIGAN_X86
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"  // gcc 12 of its own AVX-512 header
+#endif
 #include <immintrin.h>
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic pop
+#endif
 #endif
 
-// Compile what lies between for more than the baseline; the callers are chosen at run time.
+// BIGAN_UNROLL: the loop after it runs over vectors that are to stay in registers.
+// BIGAN_TARGET: compile what lies between for more than the baseline; the callers are chosen at run time.
 #define BIGAN_STRING(text) #text
 #if defined(__clang__)
 #define BIGAN_TARGET_BEGIN(features) \
   _Pragma(BIGAN_STRING(clang attribute push(__attribute__((target(features))), apply_to = function)))
 #define BIGAN_TARGET_END _Pragma("clang attribute pop")
+#define BIGAN_UNROLL _Pragma("unroll")
 #else
 #define BIGAN_TARGET_BEGIN(features) _Pragma("GCC push_options") _Pragma(BIGAN_STRING(GCC target(features)))
 #define BIGAN_TARGET_END _Pragma("GCC pop_options")
+#define BIGAN_UNROLL _Pragma("GCC unroll 16")
 #endif
+// For the body of a loop that is called a second time for what is left over.
+#define BIGAN_INLINE __attribute__((always_inline))
 #define BIGAN_AVX2 "avx2,f16c"
 #define BIGAN_AVX512 "avx2,f16c,avx512f,avx512vl,avx512bw,avx512dq"
 
@@ -36,6 +48,8 @@ namespace portable {
 
 template <typename A>
 struct Vec8 {
+  static constexpr int kLanes = 8;
+  using Bits = uint8_t;  // one a lane
   A lane[8];
 
   template <typename T>
@@ -53,8 +67,16 @@ struct Vec8 {
   void store(T* p) const {
     for (int k = 0; k < 8; ++k) p[k] = static_cast<T>(lane[k]);
   }
+  template <typename T>
+  void stream(T* p) const {
+    store(p);
+  }
   Vec8 plus(Vec8 other) const {
     for (int k = 0; k < 8; ++k) other.lane[k] = lane[k] + other.lane[k];
+    return other;
+  }
+  Vec8 times(Vec8 other) const {
+    for (int k = 0; k < 8; ++k) other.lane[k] = lane[k] * other.lane[k];
     return other;
   }
   // Leaky ReLU of every lane; bit k of signs: lane k > 0.
@@ -87,22 +109,33 @@ inline __m256 load8(const BFloat16* p) {
   return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(load_halves(p)), 16));
 }
 
-inline void store8(float* p, __m256 v) { _mm256_storeu_ps(p, v); }
-inline void store8(Half* p, __m256 v) {
-  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT));
-}
-inline void store8(BFloat16* p, __m256 v) {
+inline __m128i to_halves(Half*, __m256 v) { return _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT); }
+inline __m128i to_halves(BFloat16*, __m256 v) {
   // To nearest even; a NaN becomes the quiet NaN 0x7fc0, as in c10. (AVX-512's own conversion flushes denormals.)
   const __m256i u = _mm256_castps_si256(v);
   const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(u, 16), _mm256_set1_epi32(1));
   __m256i r = _mm256_srli_epi32(_mm256_add_epi32(u, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff))), 16);
   const __m256i nan = _mm256_castps_si256(_mm256_cmp_ps(v, v, _CMP_UNORD_Q));
   r = _mm256_blendv_epi8(r, _mm256_set1_epi32(0x7fc0), nan);
-  const __m256i packed = _mm256_permute4x64_epi64(_mm256_packus_epi32(r, r), 0xd8);
-  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_castsi256_si128(packed));
+  return _mm256_castsi256_si128(_mm256_permute4x64_epi64(_mm256_packus_epi32(r, r), 0xd8));
+}
+
+inline void store8(float* p, __m256 v) { _mm256_storeu_ps(p, v); }
+template <typename T>
+void store8(T* p, __m256 v) {
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), to_halves(p, v));
+}
+
+// Past the caches; p must be aligned to the eight elements.
+inline void stream8(float* p, __m256 v) { _mm256_stream_ps(p, v); }
+template <typename T>
+void stream8(T* p, __m256 v) {
+  _mm_stream_si128(reinterpret_cast<__m128i*>(p), to_halves(p, v));
 }
 
 struct Float8 {
+  static constexpr int kLanes = 8;
+  using Bits = uint8_t;
   __m256 v;
 
   template <typename T>
@@ -114,7 +147,12 @@ struct Float8 {
   void store(T* p) const {
     store8(p, v);
   }
+  template <typename T>
+  void stream(T* p) const {
+    avx2::stream8(p, v);
+  }
   Float8 plus(Float8 other) const { return {_mm256_add_ps(v, other.v)}; }
+  Float8 times(Float8 other) const { return {_mm256_mul_ps(v, other.v)}; }
   Float8 activated(Float8 slope, uint8_t& signs) const {
     const __m256 set = _mm256_cmp_ps(v, _mm256_setzero_ps(), _CMP_GT_OQ);
     signs = static_cast<uint8_t>(_mm256_movemask_ps(set));
@@ -134,8 +172,10 @@ BIGAN_TARGET_END
 BIGAN_TARGET_BEGIN(BIGAN_AVX512)
 namespace avx512 {
 
-// AVX-512VL on 256 bits: a byte of signs is a mask register. These kernels wait for memory, wider lanes gain nothing.
+// AVX-512VL on 256 bits: a byte of signs is a mask register. For twice as many lanes see vec16.h.
 struct Float8 {
+  static constexpr int kLanes = 8;
+  using Bits = uint8_t;
   __m256 v;
 
   template <typename T>
@@ -147,7 +187,12 @@ struct Float8 {
   void store(T* p) const {
     avx2::store8(p, v);
   }
+  template <typename T>
+  void stream(T* p) const {
+    avx2::stream8(p, v);
+  }
   Float8 plus(Float8 other) const { return {_mm256_add_ps(v, other.v)}; }
+  Float8 times(Float8 other) const { return {_mm256_mul_ps(v, other.v)}; }
   Float8 activated(Float8 slope, uint8_t& signs) const {
     const __mmask8 clear = _mm256_cmp_ps_mask(v, _mm256_setzero_ps(), _CMP_NGT_UQ);
     signs = static_cast<uint8_t>(~clear);
@@ -162,5 +207,12 @@ struct Float8 {
 BIGAN_TARGET_END
 
 #endif  // BIGAN_X86
+
+// After streamed stores, before another thread may read them.
+inline void stream_fence() {
+#if BIGAN_X86
+  _mm_sfence();
+#endif
+}
 
 }  // namespace bigan

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from bigan.ops import bias_leaky_relu
+from bigan.ops import bias_leaky_relu, reference
 
 
 def eager(x: Tensor, bias: Tensor | None = None, slope: float = 0.2) -> Tensor:
@@ -217,6 +217,25 @@ def test_the_first_samples_of_a_batch_take_the_first_of_its_bits() -> None:
         torch.testing.assert_close(sums, whole[:n].sum((2, 3)))
     with pytest.raises(RuntimeError, match=r"bits must be \[17\] or longer"):
         torch.ops.bigan.mask_multiply(g, None, bits[:-1], 0.2, False, False)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_tensors_larger_than_a_cache(dtype: torch.dtype, channels_last: bool) -> None:
+    # 16 MiB and more are written by streaming stores; the ends of such a tensor are not a whole vector.
+    shape = (1, 64, 257, 8192 // torch.finfo(dtype).bits)
+    x = torch.linspace(-1, 1, 64 * shape[2] * shape[3]).view(shape).to(dtype)
+    x = x.contiguous(memory_format=reference.memory_format(4, channels_last))
+    bias, rows = torch.linspace(-0.5, 0.5, 64), torch.linspace(0.5, -0.5, 64)[None]
+    y, bits = torch.ops.bigan.bias_leaky_relu(x, bias, 0.2, channels_last)
+    wanted_y, wanted_bits = reference.bias_leaky_relu(x, bias, 0.2, channels_last)
+    assert torch.equal(y, wanted_y)
+    assert torch.equal(bits, wanted_bits)
+    for add, sums in ((None, False), (rows, True)):
+        found = torch.ops.bigan.mask_multiply(x, add, bits, 0.2, channels_last, sums)
+        wanted = reference.mask_multiply(x, add, bits, 0.2, channels_last, sums)
+        assert torch.equal(found[0], wanted[0])
+        torch.testing.assert_close(found[1], wanted[1], rtol=1e-5, atol=0.5)  # of 65792 terms up to 1.5
 
 
 @pytest.mark.parametrize("rows", [torch.zeros(3), torch.zeros(5, 3), torch.zeros(3, 5, dtype=torch.float64)])
