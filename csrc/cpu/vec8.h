@@ -24,6 +24,8 @@
 #define BIGAN_TARGET_BEGIN(features) _Pragma("GCC push_options") _Pragma(BIGAN_STRING(GCC target(features)))
 #define BIGAN_TARGET_END _Pragma("GCC pop_options")
 #endif
+// For the body of a loop that is called a second time for what is left over.
+#define BIGAN_INLINE __attribute__((always_inline))
 #define BIGAN_AVX2 "avx2,f16c"
 #define BIGAN_AVX512 "avx2,f16c,avx512f,avx512vl,avx512bw,avx512dq"
 
@@ -53,9 +55,35 @@ struct Vec8 {
   void store(T* p) const {
     for (int k = 0; k < 8; ++k) p[k] = static_cast<T>(lane[k]);
   }
+  // Two vectors side by side; kStream: past the caches, where p must be aligned to the sixteen elements.
+  template <bool kStream, typename T>
+  static void store_pair(Vec8 a, Vec8 b, T* p) {
+    a.store(p);
+    b.store(p + 8);
+  }
   Vec8 plus(Vec8 other) const {
     for (int k = 0; k < 8; ++k) other.lane[k] = lane[k] + other.lane[k];
     return other;
+  }
+  Vec8 minus(Vec8 other) const {
+    for (int k = 0; k < 8; ++k) other.lane[k] = lane[k] - other.lane[k];
+    return other;
+  }
+  Vec8 times(Vec8 other) const {
+    for (int k = 0; k < 8; ++k) other.lane[k] = lane[k] * other.lane[k];
+    return other;
+  }
+  // Every lane twice: lanes 0 to 3 in low, 4 to 7 in high.
+  void doubled(Vec8& low, Vec8& high) const {
+    for (int k = 0; k < 8; ++k) (k < 4 ? low : high).lane[k % 4 * 2] = lane[k];
+    for (int k = 0; k < 8; ++k) (k < 4 ? low : high).lane[k % 4 * 2 + 1] = lane[k];
+  }
+  // The opposite: sums of neighbours, those of low in lanes 0 to 3, those of high in 4 to 7.
+  static Vec8 pair_sums(Vec8 low, Vec8 high) {
+    Vec8 r;
+    for (int k = 0; k < 8; ++k)
+      r.lane[k] = (k < 4 ? low : high).lane[k % 4 * 2] + (k < 4 ? low : high).lane[k % 4 * 2 + 1];
+    return r;
   }
   // Leaky ReLU of every lane; bit k of signs: lane k > 0.
   Vec8 activated(Vec8 slope, uint8_t& signs) const {
@@ -87,19 +115,45 @@ inline __m256 load8(const BFloat16* p) {
   return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(load_halves(p)), 16));
 }
 
-inline void store8(float* p, __m256 v) { _mm256_storeu_ps(p, v); }
-inline void store8(Half* p, __m256 v) {
-  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT));
-}
-inline void store8(BFloat16* p, __m256 v) {
+inline __m128i to_halves(Half*, __m256 v) { return _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT); }
+inline __m128i to_halves(BFloat16*, __m256 v) {
   // To nearest even; a NaN becomes the quiet NaN 0x7fc0, as in c10. (AVX-512's own conversion flushes denormals.)
   const __m256i u = _mm256_castps_si256(v);
   const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(u, 16), _mm256_set1_epi32(1));
   __m256i r = _mm256_srli_epi32(_mm256_add_epi32(u, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff))), 16);
   const __m256i nan = _mm256_castps_si256(_mm256_cmp_ps(v, v, _CMP_UNORD_Q));
   r = _mm256_blendv_epi8(r, _mm256_set1_epi32(0x7fc0), nan);
-  const __m256i packed = _mm256_permute4x64_epi64(_mm256_packus_epi32(r, r), 0xd8);
-  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_castsi256_si128(packed));
+  return _mm256_castsi256_si128(_mm256_permute4x64_epi64(_mm256_packus_epi32(r, r), 0xd8));
+}
+
+inline void store8(float* p, __m256 v) { _mm256_storeu_ps(p, v); }
+template <typename T>
+void store8(T* p, __m256 v) {
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), to_halves(p, v));
+}
+
+template <bool kStream>
+void store16(float* p, __m256 a, __m256 b) {
+  kStream ? _mm256_stream_ps(p, a) : _mm256_storeu_ps(p, a);
+  kStream ? _mm256_stream_ps(p + 8, b) : _mm256_storeu_ps(p + 8, b);
+}
+template <bool kStream, typename T>
+void store16(T* p, __m256 a, __m256 b) {
+  // One wide store: streamed in narrow ones, bf16 would take twice as long.
+  const __m256i both = _mm256_set_m128i(to_halves(p, b), to_halves(p, a));
+  auto* to = reinterpret_cast<__m256i*>(p);
+  kStream ? _mm256_stream_si256(to, both) : _mm256_storeu_si256(to, both);
+}
+
+inline void doubled(__m256 v, __m256& low, __m256& high) {
+  const __m256 left = _mm256_unpacklo_ps(v, v), right = _mm256_unpackhi_ps(v, v);
+  low = _mm256_permute2f128_ps(left, right, 0x20);
+  high = _mm256_permute2f128_ps(left, right, 0x31);
+}
+
+inline __m256 pair_sums(__m256 low, __m256 high) {
+  const __m256 sums = _mm256_add_ps(_mm256_shuffle_ps(low, high, 0x88), _mm256_shuffle_ps(low, high, 0xdd));
+  return _mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(sums), 0xd8));
 }
 
 struct Float8 {
@@ -114,7 +168,15 @@ struct Float8 {
   void store(T* p) const {
     store8(p, v);
   }
+  template <bool kStream, typename T>
+  static void store_pair(Float8 a, Float8 b, T* p) {
+    avx2::store16<kStream>(p, a.v, b.v);
+  }
   Float8 plus(Float8 other) const { return {_mm256_add_ps(v, other.v)}; }
+  Float8 minus(Float8 other) const { return {_mm256_sub_ps(v, other.v)}; }
+  Float8 times(Float8 other) const { return {_mm256_mul_ps(v, other.v)}; }
+  void doubled(Float8& low, Float8& high) const { avx2::doubled(v, low.v, high.v); }
+  static Float8 pair_sums(Float8 low, Float8 high) { return {avx2::pair_sums(low.v, high.v)}; }
   Float8 activated(Float8 slope, uint8_t& signs) const {
     const __m256 set = _mm256_cmp_ps(v, _mm256_setzero_ps(), _CMP_GT_OQ);
     signs = static_cast<uint8_t>(_mm256_movemask_ps(set));
@@ -147,7 +209,15 @@ struct Float8 {
   void store(T* p) const {
     avx2::store8(p, v);
   }
+  template <bool kStream, typename T>
+  static void store_pair(Float8 a, Float8 b, T* p) {
+    avx2::store16<kStream>(p, a.v, b.v);
+  }
   Float8 plus(Float8 other) const { return {_mm256_add_ps(v, other.v)}; }
+  Float8 minus(Float8 other) const { return {_mm256_sub_ps(v, other.v)}; }
+  Float8 times(Float8 other) const { return {_mm256_mul_ps(v, other.v)}; }
+  void doubled(Float8& low, Float8& high) const { avx2::doubled(v, low.v, high.v); }
+  static Float8 pair_sums(Float8 low, Float8 high) { return {avx2::pair_sums(low.v, high.v)}; }
   Float8 activated(Float8 slope, uint8_t& signs) const {
     const __mmask8 clear = _mm256_cmp_ps_mask(v, _mm256_setzero_ps(), _CMP_NGT_UQ);
     signs = static_cast<uint8_t>(~clear);
@@ -162,5 +232,12 @@ struct Float8 {
 BIGAN_TARGET_END
 
 #endif  // BIGAN_X86
+
+// After streamed stores, before another thread may read them.
+inline void stream_fence() {
+#if BIGAN_X86
+  _mm_sfence();
+#endif
+}
 
 }  // namespace bigan
