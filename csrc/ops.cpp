@@ -9,4 +9,14 @@ STABLE_TORCH_LIBRARY(bigan, m) {
   m.def(
       "mask_multiply(Tensor g, Tensor? rows, Tensor bits, float slope, bool channels_last, bool sums) -> "
       "(Tensor y, Tensor sums)");
+  // y = leaky_relu(x * scale + shift), each pixel factor x factor times; bits = signs of x * scale + shift, as above.
+  m.def(
+      "affine_leaky_relu(Tensor x, Tensor? scale, Tensor? shift, float slope, int factor, bool channels_last) -> "
+      "(Tensor y, Tensor bits)");
+  // With gz = m * (g summed over each pixel's copies): dx = gz * scale + x * x_scale + shift if `write`; dshift and
+  // dscale = sums of gz and of gz * x over all dimensions but 1 if `sums`; empty where not asked for.
+  m.def(
+      "affine_leaky_relu_backward(Tensor g, Tensor bits, Tensor? x, Tensor? scale, Tensor? x_scale, Tensor? shift, "
+      "float slope, int factor, bool channels_last, bool write, bool sums) -> "
+      "(Tensor dx, Tensor dshift, Tensor dscale)");
 }

@@ -4,14 +4,17 @@
 """
 
 from bigan.ops import _load
+from bigan.ops import affine_leaky_relu as _affine_leaky_relu
 from bigan.ops import bias_leaky_relu as _bias_leaky_relu
 from bigan.ops._load import Backend, KernelsMissingError
 
 _BACKEND = _load.load()
 _bias_leaky_relu.register()
 bias_leaky_relu = _bias_leaky_relu.bias_leaky_relu
+_affine_leaky_relu.register()
+affine_leaky_relu = _affine_leaky_relu.affine_leaky_relu
 
-__all__ = ["Backend", "KernelsMissingError", "backend", "bias_leaky_relu", "describe"]
+__all__ = ["Backend", "KernelsMissingError", "affine_leaky_relu", "backend", "bias_leaky_relu", "describe"]
 
 
 def backend() -> Backend:

@@ -11,6 +11,10 @@ DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 SCHEMAS = (
     "bias_leaky_relu(Tensor x, Tensor? bias, float slope, bool channels_last) -> (Tensor y, Tensor bits)",
     "mask_multiply(Tensor g, Tensor? rows, Tensor bits, float slope, bool channels_last, bool sums) -> (Tensor y, Tensor sums)",
+    "affine_leaky_relu(Tensor x, Tensor? scale, Tensor? shift, float slope, int factor, bool channels_last) -> "
+    "(Tensor y, Tensor bits)",
+    "affine_leaky_relu_backward(Tensor g, Tensor bits, Tensor? x, Tensor? scale, Tensor? x_scale, Tensor? shift, "
+    "float slope, int factor, bool channels_last, bool write, bool sums) -> (Tensor dx, Tensor dshift, Tensor dscale)",
 )
 
 
@@ -24,6 +28,16 @@ def memory_format(dim: int, channels_last: bool) -> torch.memory_format:
     if not channels_last:
         return torch.contiguous_format
     return torch.channels_last if dim == 4 else torch.channels_last_3d
+
+
+def empty_like(x: Tensor, numerator: int, denominator: int, channels_last: bool) -> Tensor:
+    """An empty tensor in the memory format, like x but with H and W scaled by numerator / denominator where they differ."""
+    laid_out = memory_format(x.dim(), channels_last)
+    if numerator == denominator:
+        return torch.empty_like(x.contiguous(memory_format=laid_out))
+    n, c, h, w = x.shape
+    size = (n, c, h * numerator // denominator, w * numerator // denominator)
+    return torch.empty(size, dtype=x.dtype, device=x.device, memory_format=laid_out)
 
 
 def per_channel(values: Tensor, dim: int) -> Tensor:
@@ -83,3 +97,65 @@ def mask_multiply(
     pixels = list(range(2, g.dim()))
     total = (product.sum(pixels) if pixels else product.clone()) if sums else product.new_empty(0)
     return torch.empty_like(g).copy_(product), total
+
+
+def upsample_nearest(x: Tensor, factor: int) -> Tensor:
+    """Repeat every pixel factor × factor times: [N, C, H, W] → [N, C, factor · H, factor · W]; factor 1: x itself."""
+    if factor == 1:
+        return x
+    n, c, h, w = x.shape
+    return x[:, :, :, None, :, None].expand(n, c, h, factor, w, factor).reshape(n, c, h * factor, w * factor)
+
+
+def affine_leaky_relu(
+    x: Tensor, scale: Tensor | None, shift: Tensor | None, slope: float, factor: int, channels_last: bool
+) -> tuple[Tensor, Tensor]:
+    """Return `(leaky_relu(x · scale + shift) upsampled, packed signs)`; see `bigan.ops.affine_leaky_relu`.
+
+    x: [N, C, *]; scale, shift: [C] in the accumulation type of x. The result lies in the memory format that `channels_last`
+    says.
+    """
+    x = x.contiguous(memory_format=memory_format(x.dim(), channels_last))
+    z = x.to(accumulation_dtype(x.dtype))
+    if scale is not None:
+        z = z * per_channel(scale, x.dim())
+    if shift is not None:
+        z = z + per_channel(shift, x.dim())
+    positive = z > 0
+    y = empty_like(x, factor, 1, channels_last)
+    return y.copy_(upsample_nearest(torch.where(positive, z, z * slope), factor)), pack_bits(positive, channels_last)
+
+
+def affine_leaky_relu_backward(
+    g: Tensor,
+    bits: Tensor,
+    x: Tensor | None,
+    scale: Tensor | None,
+    x_scale: Tensor | None,
+    shift: Tensor | None,
+    slope: float,
+    factor: int,
+    channels_last: bool,
+    write: bool,
+    sums: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return `(gz · scale + x · x_scale + shift, Σ gz, Σ gz · x)`, where gz = m · (g summed over each pixel's copies).
+
+    g: [N, C, *], or [N, C, 2 H, 2 W] for factor 2; m: 1 where the bit is set and `slope` elsewhere; scale, x_scale, shift:
+    [C] in the accumulation type of g, as are the sums. A term whose factor is None is left out (scale: is 1); the
+    first result is [0] unless `write`, the sums are unless `sums`, and the last one is without x.
+    """
+    gz = g.to(accumulation_dtype(g.dtype))
+    if factor == 2:
+        lines = gz[:, :, 0::2] + gz[:, :, 1::2]
+        gz = lines[..., 0::2] + lines[..., 1::2]
+    gz = torch.where(unpack_bits(bits, gz.shape, channels_last), gz, gz * slope)
+    dx = gz if scale is None else gz * per_channel(scale, g.dim())
+    if x is not None and x_scale is not None:
+        dx = dx + x.to(gz.dtype) * per_channel(x_scale, g.dim())
+    if shift is not None:
+        dx = dx + per_channel(shift, g.dim())
+    others = [d for d in range(g.dim()) if d != 1]
+    dshift = gz.sum(others) if sums else gz.new_empty(0)
+    dscale = (gz * x).sum(others) if sums and x is not None else gz.new_empty(0)
+    return empty_like(g, 1, factor, channels_last).copy_(dx) if write else g.new_empty(0), dshift, dscale

@@ -71,13 +71,35 @@ struct Vec8 {
   void stream(T* p) const {
     store(p);
   }
+  // Two vectors side by side; kStream: past the caches, where p must be aligned to the sixteen elements.
+  template <bool kStream, typename T>
+  static void store_pair(Vec8 a, Vec8 b, T* p) {
+    a.store(p);
+    b.store(p + 8);
+  }
   Vec8 plus(Vec8 other) const {
     for (int k = 0; k < 8; ++k) other.lane[k] = lane[k] + other.lane[k];
+    return other;
+  }
+  Vec8 minus(Vec8 other) const {
+    for (int k = 0; k < 8; ++k) other.lane[k] = lane[k] - other.lane[k];
     return other;
   }
   Vec8 times(Vec8 other) const {
     for (int k = 0; k < 8; ++k) other.lane[k] = lane[k] * other.lane[k];
     return other;
+  }
+  // Every lane twice: lanes 0 to 3 in low, 4 to 7 in high.
+  void doubled(Vec8& low, Vec8& high) const {
+    for (int k = 0; k < 8; ++k) (k < 4 ? low : high).lane[k % 4 * 2] = lane[k];
+    for (int k = 0; k < 8; ++k) (k < 4 ? low : high).lane[k % 4 * 2 + 1] = lane[k];
+  }
+  // The opposite: sums of neighbours, those of low in lanes 0 to 3, those of high in 4 to 7.
+  static Vec8 pair_sums(Vec8 low, Vec8 high) {
+    Vec8 r;
+    for (int k = 0; k < 8; ++k)
+      r.lane[k] = (k < 4 ? low : high).lane[k % 4 * 2] + (k < 4 ? low : high).lane[k % 4 * 2 + 1];
+    return r;
   }
   // Leaky ReLU of every lane; bit k of signs: lane k > 0.
   Vec8 activated(Vec8 slope, uint8_t& signs) const {
@@ -133,6 +155,30 @@ void stream8(T* p, __m256 v) {
   _mm_stream_si128(reinterpret_cast<__m128i*>(p), to_halves(p, v));
 }
 
+template <bool kStream>
+void store16(float* p, __m256 a, __m256 b) {
+  kStream ? _mm256_stream_ps(p, a) : _mm256_storeu_ps(p, a);
+  kStream ? _mm256_stream_ps(p + 8, b) : _mm256_storeu_ps(p + 8, b);
+}
+template <bool kStream, typename T>
+void store16(T* p, __m256 a, __m256 b) {
+  // One wide store: streamed in narrow ones, bf16 would take twice as long.
+  const __m256i both = _mm256_set_m128i(to_halves(p, b), to_halves(p, a));
+  auto* to = reinterpret_cast<__m256i*>(p);
+  kStream ? _mm256_stream_si256(to, both) : _mm256_storeu_si256(to, both);
+}
+
+inline void doubled(__m256 v, __m256& low, __m256& high) {
+  const __m256 left = _mm256_unpacklo_ps(v, v), right = _mm256_unpackhi_ps(v, v);
+  low = _mm256_permute2f128_ps(left, right, 0x20);
+  high = _mm256_permute2f128_ps(left, right, 0x31);
+}
+
+inline __m256 pair_sums(__m256 low, __m256 high) {
+  const __m256 sums = _mm256_add_ps(_mm256_shuffle_ps(low, high, 0x88), _mm256_shuffle_ps(low, high, 0xdd));
+  return _mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(sums), 0xd8));
+}
+
 struct Float8 {
   static constexpr int kLanes = 8;
   using Bits = uint8_t;
@@ -151,8 +197,15 @@ struct Float8 {
   void stream(T* p) const {
     avx2::stream8(p, v);
   }
+  template <bool kStream, typename T>
+  static void store_pair(Float8 a, Float8 b, T* p) {
+    avx2::store16<kStream>(p, a.v, b.v);
+  }
   Float8 plus(Float8 other) const { return {_mm256_add_ps(v, other.v)}; }
+  Float8 minus(Float8 other) const { return {_mm256_sub_ps(v, other.v)}; }
   Float8 times(Float8 other) const { return {_mm256_mul_ps(v, other.v)}; }
+  void doubled(Float8& low, Float8& high) const { avx2::doubled(v, low.v, high.v); }
+  static Float8 pair_sums(Float8 low, Float8 high) { return {avx2::pair_sums(low.v, high.v)}; }
   Float8 activated(Float8 slope, uint8_t& signs) const {
     const __m256 set = _mm256_cmp_ps(v, _mm256_setzero_ps(), _CMP_GT_OQ);
     signs = static_cast<uint8_t>(_mm256_movemask_ps(set));
@@ -191,8 +244,15 @@ struct Float8 {
   void stream(T* p) const {
     avx2::stream8(p, v);
   }
+  template <bool kStream, typename T>
+  static void store_pair(Float8 a, Float8 b, T* p) {
+    avx2::store16<kStream>(p, a.v, b.v);
+  }
   Float8 plus(Float8 other) const { return {_mm256_add_ps(v, other.v)}; }
+  Float8 minus(Float8 other) const { return {_mm256_sub_ps(v, other.v)}; }
   Float8 times(Float8 other) const { return {_mm256_mul_ps(v, other.v)}; }
+  void doubled(Float8& low, Float8& high) const { avx2::doubled(v, low.v, high.v); }
+  static Float8 pair_sums(Float8 low, Float8 high) { return {avx2::pair_sums(low.v, high.v)}; }
   Float8 activated(Float8 slope, uint8_t& signs) const {
     const __mmask8 clear = _mm256_cmp_ps_mask(v, _mm256_setzero_ps(), _CMP_NGT_UQ);
     signs = static_cast<uint8_t>(~clear);

@@ -3,6 +3,7 @@
 
 #include "../bias_leaky_relu.h"
 #include "device.cuh"
+#include "sum_partials.cuh"
 
 namespace bigan::cuda {
 
@@ -123,29 +124,6 @@ __global__ void multiply_and_sum_planes(const T* g, const accumulate_t<T>* rows,
   if (threadIdx.x == 0) partial[(n * pieces + piece) * sample.channels + c] = shared[0];
 }
 
-// Second stage: out[n][c] = the sum of partial[n][k][c] over k < count. A block takes 32 channels of a sample; 8
-// threads a channel take every eighth k, and their sums are added in order.
-constexpr int kColumns = 32, kStrands = kThreads / kColumns;
-
-template <typename A>
-__global__ void sum_partials(const A* partial, int64_t count, int64_t channels, A* out) {
-  __shared__ A shared[kStrands][kColumns];
-  const int column = threadIdx.x % kColumns, strand = threadIdx.x / kColumns;
-  const int64_t column_blocks = ceil_div(channels, kColumns);
-  const int64_t n = blockIdx.x / column_blocks;
-  const int64_t c = blockIdx.x % column_blocks * kColumns + column;
-  A sum = 0;
-  if (c < channels) {
-    for (int64_t k = strand; k < count; k += kStrands) sum += partial[(n * count + k) * channels + c];
-  }
-  shared[strand][column] = sum;
-  __syncthreads();
-  if (strand == 0 && c < channels) {
-    for (int s = 1; s < kStrands; ++s) sum += shared[s][column];
-    out[n * channels + c] = sum;
-  }
-}
-
 // How many partial sums a channel of a sample the first stage leaves, and the blocks of each kernel for one sample.
 inline int64_t partial_count(Extent sample) {
   return sample.inner == 1 ? ceil_div(sample.outer, kPixels) : ceil_div(sample.inner, kPiece);
@@ -153,7 +131,6 @@ inline int64_t partial_count(Extent sample) {
 inline int64_t multiply_and_sum_grid(Extent sample) {
   return partial_count(sample) * (sample.inner == 1 ? ceil_div(sample.channels, kAcross * 8) : sample.channels);
 }
-inline int64_t sum_grid(Extent sample) { return ceil_div(sample.channels, kColumns); }
 
 // Whether the sums' first stage may use 16-byte accesses, given aligned pointers: every pixel, or plane, begins at a
 // multiple of 8 elements.

@@ -35,6 +35,43 @@ def mask_multiply_sample(
     return Sample((g, rows, bits, 0.2, layout == "channels_last", sums), _smooth(shape, dtype, layout))
 
 
+def affine_leaky_relu_sample(
+    factor: int, with_scale: bool, shape: tuple[int, ...], dtype: torch.dtype, layout: str, device: torch.device
+) -> Sample:
+    """Upsampled only where the shape is [N, C, H, W]; without a shift where the number of dimensions is 2."""
+    x = lay(normal(shape, dtype, device), layout)
+    wide = reference.accumulation_dtype(dtype)
+    scale = normal(shape[1:2], wide, device).sub(0.2) if with_scale else None
+    shift = normal(shape[1:2], wide, device) if len(shape) > 2 else None
+    args = (x, scale, shift, 0.2, factor if len(shape) == 4 else 1, layout == "channels_last")
+    return Sample(args, _smooth(shape, dtype, layout))
+
+
+# What is given and asked for: by the activation alone, by one with a scale, and by a batch norm's two passes.
+BACKWARDS = {
+    "of a shift": {"write": True, "sums": True},
+    "of a scale and a shift": {"x": True, "scale": True, "write": True, "sums": True},
+    "that only sums": {"x": True, "sums": True},
+    "that only writes": {"x": True, "scale": True, "x_scale": True, "shift": True, "write": True},
+}
+
+
+def affine_leaky_relu_backward_sample(
+    factor: int, what: str, shape: tuple[int, ...], dtype: torch.dtype, layout: str, device: torch.device
+) -> Sample:
+    """`shape` is x's; upsampled only where it is [N, C, H, W]."""
+    factor = factor if len(shape) == 4 else 1
+    g = lay(normal((*shape[:2], *(n * factor for n in shape[2:])), dtype, device), layout)
+    bits = reference.pack_bits(normal(shape, torch.float32, device) > 0.3, layout == "channels_last")
+    asked = BACKWARDS[what]
+    x = lay(normal(shape, dtype, device), layout) if "x" in asked else None
+    wide = reference.accumulation_dtype(dtype)
+    names = ("scale", "x_scale", "shift")
+    values = [normal(shape[1:2], wide, device).add(k) if name in asked else None for k, name in enumerate(names)]
+    how = (0.2, factor, layout == "channels_last", asked.get("write", False), asked.get("sums", False))
+    return Sample((g, bits, x, *values, *how), _smooth(shape, dtype, layout))
+
+
 TABLE = {
     "bias_leaky_relu": Case(
         torch.ops.bigan.bias_leaky_relu.default, reference.bias_leaky_relu, bias_leaky_relu_sample, (0.0, 0.0)
@@ -48,5 +85,25 @@ TABLE = {
         )
         for with_rows in (False, True)
         for sums in (False, True)
+    },
+    **{
+        f"affine_leaky_relu{' with scale' * with_scale}{' upsampled' * (factor == 2)}": Case(
+            torch.ops.bigan.affine_leaky_relu.default,
+            reference.affine_leaky_relu,
+            partial(affine_leaky_relu_sample, factor, with_scale),
+            (0.0, 0.0),
+        )
+        for factor in (1, 2)
+        for with_scale in (False, True)
+    },
+    **{
+        f"affine_leaky_relu_backward {what}{' upsampled' * (factor == 2)}": Case(
+            torch.ops.bigan.affine_leaky_relu_backward.default,
+            reference.affine_leaky_relu_backward,
+            partial(affine_leaky_relu_backward_sample, factor, what),
+            (0.0, 1e-5, 1e-5),
+        )
+        for factor in (1, 2)
+        for what in BACKWARDS
     },
 }

@@ -103,3 +103,48 @@ def test_mask_multiply(compiled: Callable[[str], ctypes.CDLL], dtype: torch.dtyp
         assert torch.equal(y.movedim(2, 1), wanted), extent
         assert torch.equal(y_summed, y), extent
         torch.testing.assert_close(sums, wanted_sums, rtol=1e-5, atol=3e-4)
+
+
+# [N, C, H, W]: whole eights and not, along channels and lines; more than one block of pixels and piece of a plane.
+PICTURES = ((2, 8, 4, 8), (3, 5, 3, 7), (1, 72, 17, 16), (2, 13, 16, 10), (1, 3, 90, 104), (2, 1, 5, 3), (1, 2, 1, 1))
+
+
+def upsample(shape: tuple[int, ...], factor: int, channels_last: bool) -> tuple[int | bool, ...]:
+    """What csrc/upsample_tensors.h says of a picture: samples, channels, lines, length, by_pixel, factor, width."""
+    n, c, h, w = shape
+    if channels_last and c > 1:
+        return n, c, h * w, c, True, factor, w
+    return (n, c, h, w, False, factor, w) if factor == 2 else (n, c, 1, h * w, False, factor, w)
+
+
+@pytest.mark.parametrize("vector", [True, False])
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("factor", [1, 2])
+@pytest.mark.parametrize("channels_last", [True, False])
+def test_affine_leaky_relu(
+    compiled: Callable[[str], ctypes.CDLL], dtype: torch.dtype, vector: bool, factor: int, channels_last: bool
+) -> None:
+    library = compiled("affine_leaky_relu_on_host.cpp")
+    generator = torch.Generator().manual_seed(0)
+    wide = reference.accumulation_dtype(dtype)
+    laid_out = reference.memory_format(4, channels_last)
+    for shape in PICTURES:
+        n, c, h, w = shape
+        x = torch.randn(shape, generator=generator).to(dtype).contiguous(memory_format=laid_out)
+        g = torch.randn(n, c, h * factor, w * factor, generator=generator).to(dtype).contiguous(memory_format=laid_out)
+        scale, shift, x_scale = torch.randn(3, c, generator=generator).to(wide).unbind()
+        extent = (*upsample(shape, factor, channels_last), 0.2, vector)
+        y, bits = torch.full_like(g, -9), torch.empty((x.numel() + 7) // 8, dtype=torch.uint8)
+        call(library, "forward", dtype, x, scale, shift, *extent, y, bits)
+        wanted = reference.affine_leaky_relu(x, scale, shift, 0.2, factor, channels_last)
+        assert torch.equal(y, wanted[0]), shape
+        assert torch.equal(bits, wanted[1]), shape
+        for values in ((x, scale, None, None), (x, scale, x_scale, shift), (None, None, None, None)):
+            dx, dshift, dscale = torch.full_like(x, -9), torch.empty(c, dtype=wide), torch.empty(c, dtype=wide)
+            dscale = None if values[0] is None else dscale
+            call(library, "backward", dtype, g, bits, *values, *extent, dx, dshift, dscale)
+            twin = reference.affine_leaky_relu_backward(g, bits, *values, 0.2, factor, channels_last, True, True)
+            assert torch.equal(dx, twin[0]), (shape, values)
+            torch.testing.assert_close(dshift, twin[1], rtol=1e-5, atol=1e-3)
+            if dscale is not None:
+                torch.testing.assert_close(dscale, twin[2], rtol=1e-5, atol=1e-3)

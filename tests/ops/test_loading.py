@@ -28,7 +28,13 @@ for dtype in reference.DTYPES:
                 dx, total = torch.ops.bigan.mask_multiply(torch.randn(shape).to(dtype), more, bits, 0.2, last, True)
                 values.update(dx.contiguous().view(torch.uint8).numpy().tobytes())
                 sums.update(total.view(torch.uint8).numpy().tobytes())
-            for digest, t in ((values, y.nan_to_num(7.0)), (values, bits)):
+            outputs = [(values, y.nan_to_num(7.0)), (values, bits)]
+            for factor in (1, 2) if len(shape) == 4 else (1,):
+                y, bits = torch.ops.bigan.affine_leaky_relu(x, bias - 0.3, bias, 0.2, factor, last)
+                arguments = (torch.randn(y.shape).to(dtype), bits, torch.randn(shape).to(dtype), bias, bias - 1, bias)
+                back = torch.ops.bigan.affine_leaky_relu_backward(*arguments, 0.2, factor, last, True, True)
+                outputs += [(values, y.nan_to_num(7.0)), (values, bits), (values, back[0]), (sums, back[1]), (sums, back[2])]
+            for digest, t in outputs:
                 digest.update(t.contiguous().view(torch.uint8).numpy().tobytes())
 print(bigan.ops.backend().build.get("cpu_capability"), values.hexdigest(), sums.hexdigest())
 print(bigan.ops.describe()[0])

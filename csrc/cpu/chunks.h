@@ -1,0 +1,60 @@
+// How a sum over everything but the channels is cut into chunks, and how their sums are added up.
+#pragma once
+
+#include <torch/csrc/stable/ops.h>
+
+#include <algorithm>
+#include <cstdint>
+
+#include "../affine_leaky_relu.h"
+
+namespace bigan {
+
+// The lines [line0, line1) of the samples [sample0, sample1).
+struct Chunk {
+  int64_t sample0, sample1, line0, line1;
+};
+
+// A chunk is about 16384 elements: an L1 cache of work, and a bound on the length of an fp32 sum. The cut depends on
+// the shape alone and the chunks' sums are added in order, so that no sum depends on the number of threads.
+class Chunks {
+ public:
+  int64_t count;
+
+  explicit Chunks(const Upsample& up)
+      : up_(up), line_(up.length * (up.by_pixel ? 1 : up.channels)), lines_(std::min(up.lines, most(line_))) {
+    pieces_ = ceil_div(up.lines, lines_);
+    samples_ = pieces_ > 1 ? 1 : most(line_ * up.lines);
+    count = ceil_div(up.samples, samples_) * pieces_;
+  }
+
+  Chunk operator[](int64_t k) const {
+    const int64_t sample = k / pieces_ * samples_, line = k % pieces_ * lines_;
+    return {sample, std::min(sample + samples_, up_.samples), line, std::min(line + lines_, up_.lines)};
+  }
+
+ private:
+  static int64_t most(int64_t elements) { return std::max<int64_t>(16384 / elements, 1); }
+
+  Upsample up_;
+  int64_t line_;  // elements of a line of all channels
+  int64_t lines_, pieces_, samples_;
+};
+
+// out[c] = the sum of partial[k * stride + c] over k < count in order, in double.
+template <typename A>
+void sum_chunks(const A* partial, int64_t count, int64_t stride, int64_t channels, A* out) {
+  constexpr int64_t kBlock = 64;
+  torch::stable::parallel_for(0, ceil_div(channels, kBlock), 16, [&](int64_t first, int64_t last) {
+    for (int64_t c0 = first * kBlock; c0 < std::min(last * kBlock, channels); c0 += kBlock) {
+      const int64_t n = std::min(kBlock, channels - c0);
+      double sum[kBlock] = {};
+      for (int64_t k = 0; k < count; ++k) {
+        for (int64_t c = 0; c < n; ++c) sum[c] += static_cast<double>(partial[k * stride + c0 + c]);
+      }
+      for (int64_t c = 0; c < n; ++c) out[c0 + c] = static_cast<A>(sum[c]);
+    }
+  });
+}
+
+}  // namespace bigan
