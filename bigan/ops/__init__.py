@@ -10,8 +10,9 @@ from bigan.ops._load import Backend, KernelsMissingError
 _BACKEND = _load.load()
 _bias_leaky_relu.register()
 bias_leaky_relu = _bias_leaky_relu.bias_leaky_relu
+bias_leaky_relu_ = _bias_leaky_relu.bias_leaky_relu_
 
-__all__ = ["Backend", "KernelsMissingError", "backend", "bias_leaky_relu", "describe"]
+__all__ = ["Backend", "KernelsMissingError", "backend", "bias_leaky_relu", "bias_leaky_relu_", "describe"]
 
 
 def backend() -> Backend:
