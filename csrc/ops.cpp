@@ -4,6 +4,8 @@
 STABLE_TORCH_LIBRARY(bigan, m) {
   // y = leaky_relu(x + bias); bits = signs of x + bias, 8 elements a byte in the memory order of y, lowest bit first.
   m.def("bias_leaky_relu(Tensor x, Tensor? bias, float slope, bool channels_last) -> (Tensor y, Tensor bits)");
+  // The same with y written over x, which must lie as channels_last says.
+  m.def("bias_leaky_relu_(Tensor(a!) x, Tensor? bias, float slope, bool channels_last) -> Tensor bits");
   // y = m * (g + rows[n, c]), m = 1 where the bit is set and slope elsewhere; sums[n, c] = sum of y over the pixels,
   // or empty. The first g.numel() bits are g's.
   m.def(

@@ -8,6 +8,7 @@
 #include <torch/headeronly/core/ScalarType.h>
 #include <torch/headeronly/util/Exception.h>
 
+#include <algorithm>
 #include <optional>
 
 #include "bias_leaky_relu.h"
@@ -27,7 +28,7 @@ inline bool lies(const Tensor& x, bool channels_last) {
     if (channels_last && k == 0) d = 1;
     if (channels_last && k > 0 && k < dims - 1) d = dims - k;
     if (x.size(d) != 1 && x.stride(d) != stride) return false;
-    stride *= x.size(d);
+    stride *= std::max<int64_t>(x.size(d), 1);
   }
   return true;
 }
@@ -40,6 +41,13 @@ inline Tensor laid_out(const Tensor& x, bool channels_last) {
   if (lies(x, channels_last)) return x;  // asking torch costs as much as a small layer
   if (!channels_last) return torch::stable::contiguous(x);
   return torch::stable::contiguous(x, x.dim() == 4 ? MemoryFormat::ChannelsLast : MemoryFormat::ChannelsLast3d);
+}
+
+// For operators that write over x: no copy could take its place.
+inline void check_lies(const Tensor& x, bool channels_last) {
+  STD_TORCH_CHECK(x.dim() >= 2, "x must be [N, C, *], got ", x.dim(), " dimension(s)");
+  STD_TORCH_CHECK((!channels_last || x.dim() == 4 || x.dim() == 5) && (x.numel() == 0 || lies(x, channels_last)),
+                  "x must be dense in the memory format ", channels_last ? "channels_last" : "contiguous");
 }
 
 inline Extent extent_of(const Tensor& x, bool channels_last) {

@@ -10,11 +10,11 @@ from bigan.ops._load import Backend, KernelsMissingError
 
 _BACKEND = _load.load()
 _bias_leaky_relu.register()
-bias_leaky_relu = _bias_leaky_relu.bias_leaky_relu
+bias_leaky_relu, bias_leaky_relu_ = _bias_leaky_relu.bias_leaky_relu, _bias_leaky_relu.bias_leaky_relu_
 _affine_leaky_relu.register()
 affine_leaky_relu = _affine_leaky_relu.affine_leaky_relu
 
-__all__ = ["Backend", "KernelsMissingError", "affine_leaky_relu", "backend", "bias_leaky_relu", "describe"]
+__all__ = ["Backend", "KernelsMissingError", "affine_leaky_relu", "backend", "bias_leaky_relu", "bias_leaky_relu_", "describe"]
 
 
 def backend() -> Backend:

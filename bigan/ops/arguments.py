@@ -14,7 +14,7 @@ def check_input(op: str, x: Tensor) -> None:
 
 
 def per_channel(op: str, name: str, values: Tensor | None, x: Tensor) -> Tensor | None:
-    """Return [C] values in x's accumulation type (autograd casts their gradient back); ValueError if they do not fit x."""
+    """Return [C] values in x's accumulation type, the one in which kernels know them; ValueError if they do not fit x."""
     if values is None:
         return None
     if values.dim() != 1 or values.shape[0] != x.shape[1]:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bigan.ops import reference
+from bigan.ops import _in_place, reference
 
 
 def bias_leaky_relu(x: Tensor, bias: Tensor | None = None, slope: float = 0.2) -> Tensor:
@@ -30,32 +30,34 @@ def bias_leaky_relu(x: Tensor, bias: Tensor | None = None, slope: float = 0.2) -
     Raises:
         ValueError: fewer than two dimensions, another type, or a bias whose shape or device does not fit.
     """
-    _check(x, bias)
-    if bias is not None:
-        # Cast once, [C] values: the kernels then know one bias type an input type, and autograd casts the gradient back.
-        bias = bias.to(reference.accumulation_dtype(x.dtype))
-    y, _ = torch.ops.bigan.bias_leaky_relu.default(x, bias, slope, _lies_channels_last(x))
+    check_input("bias_leaky_relu", x)
+    bias = per_channel("bias_leaky_relu", "bias", bias, x)
+    y, _ = torch.ops.bigan.bias_leaky_relu.default(x, bias, slope, lies_channels_last(x))
     return y
 
 
-def _check(x: Tensor, bias: Tensor | None) -> None:
-    if x.dim() < 2:
-        raise ValueError(f"bias_leaky_relu: x must be [N, C, *], got {x.dim()} dimension(s)")
-    if x.dtype not in reference.DTYPES:
-        raise ValueError(f"bias_leaky_relu: x must be fp32, bf16, fp16 or fp64, got {x.dtype}")
-    if bias is None:
-        return
-    if bias.dim() != 1 or bias.shape[0] != x.shape[1]:
-        raise ValueError(f"bias_leaky_relu: bias must be [{x.shape[1]}] for x {list(x.shape)}, got {list(bias.shape)}")
-    if not bias.is_floating_point() or bias.device != x.device:
-        raise ValueError(f"bias_leaky_relu: bias must be floating and on {x.device}, got {bias.dtype} on {bias.device}")
+def bias_leaky_relu_(x: Tensor, bias: Tensor | None = None, slope: float = 0.2) -> Tensor:
+    """Write `bias_leaky_relu(x, bias, slope)` over x and return its sign bits; it has no derivative.
 
+    Args:
+        x: [N, C, *] as in `bias_leaky_relu`, but contiguous or channels_last.
+        bias: [C] or None, as there.
+        slope: as there.
 
-def _lies_channels_last(x: Tensor) -> bool:
-    # Where both formats describe the same memory (C = 1, or no pixels), contiguous is the name for it.
-    if x.dim() not in (4, 5) or x.is_contiguous():
-        return False
-    return x.is_contiguous(memory_format=reference.memory_format(x.dim(), channels_last=True))
+    Returns:
+        [ceil(numel / 8)] uint8: a bit is set where x + bias > 0, eight elements a byte in the order of x in memory, lowest
+        bit first. What `torch.ops.bigan.mask_multiply` takes.
+
+    Raises:
+        ValueError: as in `bias_leaky_relu`, and where x lies in neither memory format.
+        RuntimeError: an argument requires a gradient, and gradients are recorded.
+    """
+    check_input("bias_leaky_relu_", x)
+    bias = per_channel("bias_leaky_relu_", "bias", bias, x)
+    channels_last = lies_channels_last(x)
+    if not (channels_last or x.is_contiguous()):
+        raise ValueError(f"bias_leaky_relu_: x must be contiguous or channels_last, got strides {x.stride()}")
+    return torch.ops.bigan.bias_leaky_relu_.default(x, bias, slope, channels_last)
 
 
 # The derivatives are registered on the operators (`torch.library.register_autograd`), not written as an
@@ -103,7 +105,11 @@ def _multiply_derivative(ctx: Any, grad_y: Tensor | None, grad_sums: Tensor | No
 
 def _forward_fake(x: Tensor, bias: Tensor | None, slope: float, channels_last: bool) -> tuple[Tensor, Tensor]:
     like = x.contiguous(memory_format=reference.memory_format(x.dim(), channels_last))
-    return torch.empty_like(like), x.new_empty((x.numel() + 7) // 8, dtype=torch.uint8)
+    return torch.empty_like(like), _in_place_fake(x, bias, slope, channels_last)
+
+
+def _in_place_fake(x: Tensor, _bias: Tensor | None, _slope: float, _channels_last: bool) -> Tensor:
+    return x.new_empty((x.numel() + 7) // 8, dtype=torch.uint8)
 
 
 def _multiply_fake(
@@ -117,6 +123,8 @@ def _multiply_fake(
 def register() -> None:
     """Register the fakes and the derivatives; called once, by the import of `bigan.ops`, after the kernels."""
     torch.library.register_fake("bigan::bias_leaky_relu", _forward_fake)
+    torch.library.register_fake("bigan::bias_leaky_relu_", _in_place_fake)
     torch.library.register_fake("bigan::mask_multiply", _multiply_fake)
     torch.library.register_autograd("bigan::bias_leaky_relu", _forward_derivative, setup_context=_forward_context)
     torch.library.register_autograd("bigan::mask_multiply", _multiply_derivative, setup_context=_multiply_context)
+    _in_place.register("bias_leaky_relu_")

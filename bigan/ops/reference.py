@@ -10,6 +10,7 @@ DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 
 SCHEMAS = (
     "bias_leaky_relu(Tensor x, Tensor? bias, float slope, bool channels_last) -> (Tensor y, Tensor bits)",
+    "bias_leaky_relu_(Tensor(a!) x, Tensor? bias, float slope, bool channels_last) -> Tensor bits",
     "mask_multiply(Tensor g, Tensor? rows, Tensor bits, float slope, bool channels_last, bool sums) -> (Tensor y, Tensor sums)",
     "affine_leaky_relu(Tensor x, Tensor? scale, Tensor? shift, float slope, int factor, bool channels_last) -> "
     "(Tensor y, Tensor bits)",
@@ -79,6 +80,13 @@ def bias_leaky_relu(x: Tensor, bias: Tensor | None, slope: float, channels_last:
     positive = z > 0
     y = torch.empty_like(x).copy_(torch.where(positive, z, z * slope))
     return y, pack_bits(positive, channels_last)
+
+
+def bias_leaky_relu_(x: Tensor, bias: Tensor | None, slope: float, channels_last: bool) -> Tensor:
+    """Write `bias_leaky_relu`'s y over x and return its bits."""
+    y, bits = bias_leaky_relu(x, bias, slope, channels_last)
+    x.copy_(y)
+    return bits
 
 
 def mask_multiply(

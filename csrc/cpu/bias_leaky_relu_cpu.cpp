@@ -56,24 +56,37 @@ void activate(const T* x, const A* bias, A slope, Extent e, T* y, uint8_t* bits)
   });
 }
 
-std::tuple<Tensor, Tensor> bias_leaky_relu_cpu(const Tensor& x_any, const std::optional<Tensor>& bias_any, double slope,
-                                               bool channels_last) {
-  const Tensor x = laid_out(x_any, channels_last);
+// x and y lie as channels_last says; returns the bits.
+Tensor activate(const Tensor& x, const std::optional<Tensor>& bias_any, double slope, bool channels_last, Tensor& y) {
   check_bias(bias_any, x);
   const std::optional<Tensor> bias = contiguous(bias_any);
-  Tensor y = torch::stable::empty_like(x);
   Tensor bits = torch::stable::new_empty(x, {bytes_of_bits(x)}, ScalarType::Byte);
-  if (x.numel() == 0) return {y, bits};
+  if (x.numel() == 0) return bits;
   const Extent e = extent_of(x, channels_last);
   BIGAN_DISPATCH(x.scalar_type(), "bias_leaky_relu", [&] {
     using A = accumulate_t<scalar_t>;
     activate(x.const_data_ptr<scalar_t>(), data_or_null<A>(bias), static_cast<A>(slope), e,
              y.mutable_data_ptr<scalar_t>(), bits.mutable_data_ptr<uint8_t>());
   });
-  return {y, bits};
+  return bits;
+}
+
+std::tuple<Tensor, Tensor> bias_leaky_relu_cpu(const Tensor& x_any, const std::optional<Tensor>& bias_any, double slope,
+                                               bool channels_last) {
+  const Tensor x = laid_out(x_any, channels_last);
+  Tensor y = torch::stable::empty_like(x);
+  return {y, activate(x, bias_any, slope, channels_last, y)};
+}
+
+Tensor bias_leaky_relu_cpu_(Tensor x, const std::optional<Tensor>& bias, double slope, bool channels_last) {
+  check_lies(x, channels_last);
+  return activate(x, bias, slope, channels_last, x);
 }
 
 }  // namespace
 }  // namespace bigan
 
-STABLE_TORCH_LIBRARY_IMPL(bigan, CPU, m) { m.impl("bias_leaky_relu", TORCH_BOX(&bigan::bias_leaky_relu_cpu)); }
+STABLE_TORCH_LIBRARY_IMPL(bigan, CPU, m) {
+  m.impl("bias_leaky_relu", TORCH_BOX(&bigan::bias_leaky_relu_cpu));
+  m.impl("bias_leaky_relu_", TORCH_BOX(&bigan::bias_leaky_relu_cpu_));
+}

@@ -44,12 +44,16 @@ class Sample:
 
 @dataclass(frozen=True)
 class Case:
-    """One row of the table of operators. `tolerances`: for each output, relative to its largest value; 0 is bit for bit."""
+    """One row of the table of operators. `tolerances`: for each output, relative to its largest value; 0 is bit for bit.
+
+    `mutates`: the operator writes over its first argument, which then counts as its first output, and has no derivative.
+    """
 
     op: OpOverload
-    reference: Callable[..., tuple[Tensor, ...]]
+    reference: Callable[..., Any]
     sample: Callable[[tuple[int, ...], torch.dtype, str, torch.device], Sample]
     tolerances: tuple[float, ...]
+    mutates: bool = False
 
     def samples(self, dtype: torch.dtype, device: torch.device) -> Iterator[Sample]:
         """Every layout with every shape."""
@@ -82,6 +86,21 @@ def normal(shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> Te
     return values.to(device, dtype)
 
 
+def results(case: Case, function: Callable[..., Any], args: Sequence[Any]) -> tuple[Tensor, ...]:
+    """Return all that a call gives, as a tuple; an argument to be written over is copied first, with its place in memory."""
+    if case.mutates:
+        args = [_copied(args[0]), *args[1:]]
+    outputs = function(*args)
+    if not isinstance(outputs, tuple):
+        outputs = () if outputs is None else (outputs,)
+    return (args[0], *outputs) if case.mutates else outputs
+
+
+def _copied(x: Tensor) -> Tensor:
+    memory = x.new_zeros(x.untyped_storage().nbytes() // x.itemsize)
+    return memory.as_strided(x.shape, x.stride(), x.storage_offset()).copy_(x)
+
+
 def check_op(case: Case, samples: Sequence[Sample]) -> None:
     """Hold an operator to its twin, its derivatives to finite differences, and its registrations to `opcheck`."""
     for sample in samples:
@@ -90,12 +109,12 @@ def check_op(case: Case, samples: Sequence[Sample]) -> None:
             check_derivatives(case, sample)
             with warnings.catch_warnings():  # opcheck's own: it looks at the gradients of its copies
                 warnings.filterwarnings("ignore", message="The .grad attribute of a Tensor that is not a leaf")
-                torch.library.opcheck(case.op, with_gradients(sample.args))
+                torch.library.opcheck(case.op, sample.args if case.mutates else with_gradients(sample.args))
 
 
 def check_values(case: Case, sample: Sample) -> None:
     """Compare values, types and strides with the twin's; refuse an output that shares memory with an argument."""
-    outputs, expected = case.op(*sample.args), case.reference(*sample.args)
+    outputs, expected = results(case, case.op, sample.args), results(case, case.reference, sample.args)
     for output, wanted, tolerance in zip(outputs, expected, case.tolerances, strict=True):
         assert output.dtype == wanted.dtype
         assert output.stride() == wanted.stride()
@@ -108,7 +127,7 @@ def check_values(case: Case, sample: Sample) -> None:
 def check_derivatives(case: Case, sample: Sample) -> None:
     """Judge first and second derivatives by finite differences, undefined incoming gradients included."""
     args = with_gradients(sample.args)
-    if any(isinstance(a, Tensor) and a.requires_grad and a.numel() for a in args):
+    if not case.mutates and any(isinstance(a, Tensor) and a.requires_grad and a.numel() for a in args):
         torch.autograd.gradcheck(case.op, args)
         torch.autograd.gradgradcheck(case.op, args)
 
@@ -120,14 +139,14 @@ def check_compiled(case: Case, samples: Sequence[Sample]) -> None:
     compiled = torch.compile(case.op, fullgraph=True, dynamic=True, backend=counter)
     frames = 0
     for sample in samples:
-        results = []
+        found = []
         for function in (case.op, compiled):
-            args = with_gradients(sample.args)
-            outputs = function(*args)
+            args = sample.args if case.mutates else with_gradients(sample.args)
+            outputs = results(case, function, args)
             inputs = [a for a in args if isinstance(a, Tensor) and a.requires_grad]
             loss = sum((o.float().square().sum() for o in outputs if o.requires_grad), start=torch.zeros(()))
-            results.append([*outputs, *torch.autograd.grad(loss, inputs)])
-        for eager, traced in zip(*results, strict=True):
+            found.append([*outputs, *(torch.autograd.grad(loss, inputs) if inputs else ())])
+        for eager, traced in zip(*found, strict=True):
             assert torch.equal(eager, traced)
         frames = frames or counter.frame_count
     assert counter.frame_count == frames > 0

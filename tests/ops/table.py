@@ -24,6 +24,12 @@ def bias_leaky_relu_sample(shape: tuple[int, ...], dtype: torch.dtype, layout: s
     return Sample((x, bias, 0.2, layout == "channels_last"), _smooth(shape, dtype, layout))
 
 
+def bias_leaky_relu_in_place_sample(shape: tuple[int, ...], dtype: torch.dtype, layout: str, device: torch.device) -> Sample:
+    """Dense, as the operator asks."""
+    layout = "contiguous" if layout in ("strided", "broadcast") else layout
+    return bias_leaky_relu_sample(shape, dtype, layout, device)
+
+
 def mask_multiply_sample(
     with_rows: bool, sums: bool, shape: tuple[int, ...], dtype: torch.dtype, layout: str, device: torch.device
 ) -> Sample:
@@ -75,6 +81,13 @@ def affine_leaky_relu_backward_sample(
 TABLE = {
     "bias_leaky_relu": Case(
         torch.ops.bigan.bias_leaky_relu.default, reference.bias_leaky_relu, bias_leaky_relu_sample, (0.0, 0.0)
+    ),
+    "bias_leaky_relu_": Case(
+        torch.ops.bigan.bias_leaky_relu_.default,
+        reference.bias_leaky_relu_,
+        bias_leaky_relu_in_place_sample,
+        (0.0, 0.0),
+        mutates=True,
     ),
     **{
         f"mask_multiply{' with rows' * with_rows}{' with sums' * sums}": Case(
