@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from bigan.ops import _in_place, reference
+from bigan.ops.arguments import check_input, lies_channels_last, per_channel
 
 
 def bias_leaky_relu(x: Tensor, bias: Tensor | None = None, slope: float = 0.2) -> Tensor:
