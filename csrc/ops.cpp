@@ -11,4 +11,10 @@ STABLE_TORCH_LIBRARY(bigan, m) {
   m.def(
       "mask_multiply(Tensor g, Tensor? rows, Tensor bits, float slope, bool channels_last, bool sums) -> "
       "(Tensor y, Tensor sums)");
+  // Of each sample: a: [N, *], sums over all dimensions but the first.
+  m.def("squared_norm(Tensor g) -> Tensor");
+  m.def("row_dot(Tensor a, Tensor b) -> Tensor");
+  // alpha[n] * a[n] + beta[n] * b[n]; no alpha or beta: 1; no b: the first term alone.
+  m.def("row_combine(Tensor a, Tensor? alpha, Tensor? b, Tensor? beta) -> Tensor");
+  m.def("row_combine_(Tensor(a!) out, Tensor a, Tensor? alpha, Tensor? b, Tensor? beta) -> ()");
 }

@@ -31,7 +31,7 @@ def bias_leaky_relu(x: Tensor, bias: Tensor | None = None, slope: float = 0.2) -
         ValueError: fewer than two dimensions, another type, or a bias whose shape or device does not fit.
     """
     bias = _checked("bias_leaky_relu", x, bias)
-    y, _ = torch.ops.bigan.bias_leaky_relu.default(x, bias, slope, _lies_channels_last(x))
+    y, _ = torch.ops.bigan.bias_leaky_relu.default(x, bias, slope, reference.lies_channels_last(x))
     return y
 
 
@@ -52,7 +52,7 @@ def bias_leaky_relu_(x: Tensor, bias: Tensor | None = None, slope: float = 0.2) 
         RuntimeError: an argument requires a gradient, and gradients are recorded.
     """
     bias = _checked("bias_leaky_relu_", x, bias)
-    channels_last = _lies_channels_last(x)
+    channels_last = reference.lies_channels_last(x)
     if not (channels_last or x.is_contiguous()):
         raise ValueError(f"bias_leaky_relu_: x must be contiguous or channels_last, got strides {x.stride()}")
     return torch.ops.bigan.bias_leaky_relu_.default(x, bias, slope, channels_last)
@@ -72,13 +72,6 @@ def _checked(name: str, x: Tensor, bias: Tensor | None) -> Tensor | None:
     if not bias.is_floating_point() or bias.device != x.device:
         raise ValueError(f"{name}: bias must be floating and on {x.device}, got {bias.dtype} on {bias.device}")
     return bias.to(reference.accumulation_dtype(x.dtype))
-
-
-def _lies_channels_last(x: Tensor) -> bool:
-    # Where both formats describe the same memory (C = 1, or no pixels), contiguous is the name for it.
-    if x.dim() not in (4, 5) or x.is_contiguous():
-        return False
-    return x.is_contiguous(memory_format=reference.memory_format(x.dim(), channels_last=True))
 
 
 # The derivatives are registered on the operators (`torch.library.register_autograd`), not written as an

@@ -17,20 +17,11 @@ template <bool kVector, typename T, typename A>
 __device__ void multiply8(const T* g, const A (&addend)[8], const uint8_t* bits, int64_t bytes, A slope, int64_t i,
                           int n, T* y, A (&product)[8]) {
   const uint8_t byte = bits_at(bits, i, bytes);
-  const bool whole = n == 8;
-  if (whole) {
-    load8<kVector>(g + i, n, product);
-  } else {
-    load8<false>(g + i, n, product);
-  }
+  load8<kVector>(g + i, n, product);
   for (int k = 0; k < 8; ++k) {
     product[k] = k < n ? masked(product[k] + addend[k], (byte >> k & 1) != 0, slope) : A(0);
   }
-  if (whole) {
-    store8<kVector>(y + i, n, product);
-  } else {
-    store8<false>(y + i, n, product);
-  }
+  store8<kVector>(y + i, n, product);
 }
 
 // Without sums: one thread a byte of bits. rows: [N, C] or null.
@@ -123,29 +114,6 @@ __global__ void multiply_and_sum_planes(const T* g, const accumulate_t<T>* rows,
   if (threadIdx.x == 0) partial[(n * pieces + piece) * sample.channels + c] = shared[0];
 }
 
-// Second stage: out[n][c] = the sum of partial[n][k][c] over k < count. A block takes 32 channels of a sample; 8
-// threads a channel take every eighth k, and their sums are added in order.
-constexpr int kColumns = 32, kStrands = kThreads / kColumns;
-
-template <typename A>
-__global__ void sum_partials(const A* partial, int64_t count, int64_t channels, A* out) {
-  __shared__ A shared[kStrands][kColumns];
-  const int column = threadIdx.x % kColumns, strand = threadIdx.x / kColumns;
-  const int64_t column_blocks = ceil_div(channels, kColumns);
-  const int64_t n = blockIdx.x / column_blocks;
-  const int64_t c = blockIdx.x % column_blocks * kColumns + column;
-  A sum = 0;
-  if (c < channels) {
-    for (int64_t k = strand; k < count; k += kStrands) sum += partial[(n * count + k) * channels + c];
-  }
-  shared[strand][column] = sum;
-  __syncthreads();
-  if (strand == 0 && c < channels) {
-    for (int s = 1; s < kStrands; ++s) sum += shared[s][column];
-    out[n * channels + c] = sum;
-  }
-}
-
 // How many partial sums a channel of a sample the first stage leaves, and the blocks of each kernel for one sample.
 inline int64_t partial_count(Extent sample) {
   return sample.inner == 1 ? ceil_div(sample.outer, kPixels) : ceil_div(sample.inner, kPiece);
@@ -153,7 +121,6 @@ inline int64_t partial_count(Extent sample) {
 inline int64_t multiply_and_sum_grid(Extent sample) {
   return partial_count(sample) * (sample.inner == 1 ? ceil_div(sample.channels, kAcross * 8) : sample.channels);
 }
-inline int64_t sum_grid(Extent sample) { return ceil_div(sample.channels, kColumns); }
 
 // Whether the sums' first stage may use 16-byte accesses, given aligned pointers: every pixel, or plane, begins at a
 // multiple of 8 elements.
