@@ -129,8 +129,8 @@ def extensions() -> Sequence[Extension]:
         f'-DBIGAN_CUDA_ARCHES="{cuda_arches()}"',
         f'-DBIGAN_CUDA_COMPILER="nvcc {version[1] if version else "unknown"}"',
     )
-    # USE_CUDA uncovers the CUDA part of the stable ABI's headers.
-    nvcc = ["-O3", "-DUSE_CUDA", f"-DTORCH_TARGET_VERSION={TORCH_TARGET_VERSION}"]
+    # USE_CUDA uncovers the CUDA part of the stable ABI's headers. No contraction, as on the host.
+    nvcc = ["-O3", "--fmad=false", "-DUSE_CUDA", f"-DTORCH_TARGET_VERSION={TORCH_TARGET_VERSION}"]
     return [
         CppExtension("bigan._C", CPU_SOURCES, depends=HEADERS, extra_compile_args=cxx),
         CUDAExtension("bigan._C_cuda", CUDA_SOURCES, depends=HEADERS, extra_compile_args={"cxx": [], "nvcc": nvcc}),

@@ -21,4 +21,10 @@ STABLE_TORCH_LIBRARY(bigan, m) {
       "affine_leaky_relu_backward(Tensor g, Tensor bits, Tensor? x, Tensor? scale, Tensor? x_scale, Tensor? shift, "
       "float slope, int factor, bool channels_last, bool write, bool sums) -> "
       "(Tensor dx, Tensor dshift, Tensor dscale)");
+  // Of each sample: a: [N, *], sums over all dimensions but the first.
+  m.def("squared_norm(Tensor g) -> Tensor");
+  m.def("row_dot(Tensor a, Tensor b) -> Tensor");
+  // alpha[n] * a[n] + beta[n] * b[n]; no alpha or beta: 1; no b: the first term alone.
+  m.def("row_combine(Tensor a, Tensor? alpha, Tensor? b, Tensor? beta) -> Tensor");
+  m.def("row_combine_(Tensor(a!) out, Tensor a, Tensor? alpha, Tensor? b, Tensor? beta) -> ()");
 }

@@ -33,14 +33,18 @@ inline bool lies(const Tensor& x, bool channels_last) {
   return true;
 }
 
+inline Tensor copied_unless_it_lies(const Tensor& x, bool channels_last) {
+  if (lies(x, channels_last)) return x;  // asking torch costs as much as a small layer
+  if (!channels_last) return torch::stable::contiguous(x);
+  return torch::stable::contiguous(x, x.dim() == 4 ? MemoryFormat::ChannelsLast : MemoryFormat::ChannelsLast3d);
+}
+
 // x itself if it lies in the format asked for (so that its strides survive), else a copy that does.
 inline Tensor laid_out(const Tensor& x, bool channels_last) {
   STD_TORCH_CHECK(x.dim() >= 2, "x must be [N, C, *], got ", x.dim(), " dimension(s)");
   STD_TORCH_CHECK(!channels_last || x.dim() == 4 || x.dim() == 5, "channels_last needs 4 or 5 dimensions, got ",
                   x.dim());
-  if (lies(x, channels_last)) return x;  // asking torch costs as much as a small layer
-  if (!channels_last) return torch::stable::contiguous(x);
-  return torch::stable::contiguous(x, x.dim() == 4 ? MemoryFormat::ChannelsLast : MemoryFormat::ChannelsLast3d);
+  return copied_unless_it_lies(x, channels_last);
 }
 
 // For operators that write over x: no copy could take its place.

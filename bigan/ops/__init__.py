@@ -6,15 +6,34 @@
 from bigan.ops import _load
 from bigan.ops import affine_leaky_relu as _affine_leaky_relu
 from bigan.ops import bias_leaky_relu as _bias_leaky_relu
+from bigan.ops import rows as _rows
 from bigan.ops._load import Backend, KernelsMissingError
 
 _BACKEND = _load.load()
 _bias_leaky_relu.register()
-bias_leaky_relu, bias_leaky_relu_ = _bias_leaky_relu.bias_leaky_relu, _bias_leaky_relu.bias_leaky_relu_
+bias_leaky_relu = _bias_leaky_relu.bias_leaky_relu
+bias_leaky_relu_ = _bias_leaky_relu.bias_leaky_relu_
 _affine_leaky_relu.register()
 affine_leaky_relu = _affine_leaky_relu.affine_leaky_relu
+_rows.register()
+squared_norm = _rows.squared_norm
+row_dot = _rows.row_dot
+row_combine = _rows.row_combine
+row_combine_ = _rows.row_combine_
 
-__all__ = ["Backend", "KernelsMissingError", "affine_leaky_relu", "backend", "bias_leaky_relu", "bias_leaky_relu_", "describe"]
+__all__ = [
+    "Backend",
+    "KernelsMissingError",
+    "affine_leaky_relu",
+    "backend",
+    "bias_leaky_relu",
+    "bias_leaky_relu_",
+    "describe",
+    "row_combine",
+    "row_combine_",
+    "row_dot",
+    "squared_norm",
+]
 
 
 def backend() -> Backend:

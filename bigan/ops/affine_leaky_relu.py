@@ -39,7 +39,7 @@ def affine_leaky_relu(
     if upsample not in (1, 2) or (upsample == 2 and x.dim() != 4):
         raise ValueError(f"{op}: upsample must be 1, or 2 for an x [N, C, H, W], got {upsample} for {x.dim()} dimensions")
     scale, shift = arguments.per_channel(op, "scale", scale, x), arguments.per_channel(op, "shift", shift, x)
-    lies_last = arguments.lies_channels_last(x)
+    lies_last = reference.lies_channels_last(x)
     y, _ = torch.ops.bigan.affine_leaky_relu.default(x, scale, shift, slope, upsample, lies_last)
     return y
 

@@ -22,10 +22,3 @@ def per_channel(op: str, name: str, values: Tensor | None, x: Tensor) -> Tensor 
     if not values.is_floating_point() or values.device != x.device:
         raise ValueError(f"{op}: {name} must be floating and on {x.device}, got {values.dtype} on {values.device}")
     return values.to(reference.accumulation_dtype(x.dtype))
-
-
-def lies_channels_last(x: Tensor) -> bool:
-    """Whether x lies in channels_last memory and not in contiguous memory, which is the name where both describe it."""
-    if x.dim() not in (4, 5) or x.is_contiguous():
-        return False
-    return x.is_contiguous(memory_format=reference.memory_format(x.dim(), channels_last=True))

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from bigan.ops import _in_place, reference
-from bigan.ops.arguments import check_input, lies_channels_last, per_channel
+from bigan.ops.arguments import check_input, per_channel
+from bigan.ops.reference import lies_channels_last
 
 
 def bias_leaky_relu(x: Tensor, bias: Tensor | None = None, slope: float = 0.2) -> Tensor:

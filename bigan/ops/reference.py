@@ -16,6 +16,10 @@ SCHEMAS = (
     "(Tensor y, Tensor bits)",
     "affine_leaky_relu_backward(Tensor g, Tensor bits, Tensor? x, Tensor? scale, Tensor? x_scale, Tensor? shift, "
     "float slope, int factor, bool channels_last, bool write, bool sums) -> (Tensor dx, Tensor dshift, Tensor dscale)",
+    "squared_norm(Tensor g) -> Tensor",
+    "row_dot(Tensor a, Tensor b) -> Tensor",
+    "row_combine(Tensor a, Tensor? alpha, Tensor? b, Tensor? beta) -> Tensor",
+    "row_combine_(Tensor(a!) out, Tensor a, Tensor? alpha, Tensor? b, Tensor? beta) -> ()",
 )
 
 
@@ -39,6 +43,13 @@ def empty_like(x: Tensor, numerator: int, denominator: int, channels_last: bool)
     n, c, h, w = x.shape
     size = (n, c, h * numerator // denominator, w * numerator // denominator)
     return torch.empty(size, dtype=x.dtype, device=x.device, memory_format=laid_out)
+
+
+def lies_channels_last(x: Tensor) -> bool:
+    """Return whether x lies channels_last; where both formats describe the same memory, contiguous is the name for it."""
+    if x.dim() not in (4, 5) or x.is_contiguous():
+        return False
+    return x.is_contiguous(memory_format=memory_format(x.dim(), channels_last=True))
 
 
 def per_channel(values: Tensor, dim: int) -> Tensor:
@@ -167,3 +178,37 @@ def affine_leaky_relu_backward(
     dshift = gz.sum(others) if sums else gz.new_empty(0)
     dscale = (gz * x).sum(others) if sums and x is not None else gz.new_empty(0)
     return empty_like(g, 1, factor, channels_last).copy_(dx) if write else g.new_empty(0), dshift, dscale
+
+
+def squared_norm(g: Tensor) -> Tensor:
+    """Return the sum of squares of each sample of g: [N, *], [N] in the accumulation type."""
+    return row_dot(g, g)
+
+
+def row_dot(a: Tensor, b: Tensor) -> Tensor:
+    """Return the inner products of the samples of a and b: [N, *], [N] in the accumulation type."""
+    wide = accumulation_dtype(a.dtype)
+    product = a.to(wide) * b.to(wide)
+    return product.sum(list(range(1, a.dim()))) if a.dim() > 1 else product
+
+
+def row_combine(a: Tensor, alpha: Tensor | None, b: Tensor | None, beta: Tensor | None) -> Tensor:
+    """Return `alpha[n] · a[n] + beta[n] · b[n]`, rounded once, in a's type and memory format.
+
+    a, b: [N, *]; alpha, beta: [N] in the accumulation type, None for 1. Without b: the first term.
+    """
+    if b is None and beta is not None:
+        raise ValueError("row_combine: beta needs b")
+    a = a.contiguous(memory_format=memory_format(a.dim(), lies_channels_last(a)))
+
+    def term(x: Tensor, factor: Tensor | None) -> Tensor:
+        wide = x.to(accumulation_dtype(x.dtype))
+        return wide if factor is None else wide * factor.view(-1, *[1] * (x.dim() - 1))
+
+    total = term(a, alpha) if b is None else term(a, alpha) + term(b, beta)
+    return torch.empty_like(a).copy_(total)
+
+
+def row_combine_(out: Tensor, a: Tensor, alpha: Tensor | None, b: Tensor | None, beta: Tensor | None) -> None:
+    """Write `row_combine(a, alpha, b, beta)` over out."""
+    out.copy_(row_combine(a, alpha, b, beta))

@@ -5,7 +5,6 @@
 #include "../upsample_tensors.h"
 #include "affine_leaky_relu.cuh"
 #include "launch.h"
-#include "sum_partials.cuh"
 
 namespace bigan::cuda {
 namespace {
@@ -68,7 +67,7 @@ void launch_backward(const BackwardCall& call, double slope) {
   STD_CUDA_KERNEL_LAUNCH_CHECK();
   const auto finish = [&](const A* partial, const Tensor& out) {
     if (partial == nullptr) return;
-    sum_partials<<<blocks(sum_grid(up.channels)), kThreads, 0, stream>>>(partial, count, up.channels,
+    sum_partials<<<blocks(sum_grid(1, up.channels)), kThreads, 0, stream>>>(partial, count, up.channels,
                                                                          out.mutable_data_ptr<A>());
     STD_CUDA_KERNEL_LAUNCH_CHECK();
   };

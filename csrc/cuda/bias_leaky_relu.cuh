@@ -15,13 +15,8 @@ __global__ void forward(const T* x, const accumulate_t<T>* bias, accumulate_t<T>
   const int64_t i = byte * 8;
   if (i >= numel) return;
   const int n = at_most_8(numel - i);
-  const bool whole = n == 8;
   A z[8];
-  if (whole) {
-    load8<kVector>(x + i, n, z);
-  } else {
-    load8<false>(x + i, n, z);
-  }
+  load8<kVector>(x + i, n, z);
   if (bias != nullptr) {
     int64_t pixel = i % e.inner, c = i / e.inner % e.channels;
     for (int k = 0; k < n; ++k) {
@@ -39,11 +34,7 @@ __global__ void forward(const T* x, const accumulate_t<T>* bias, accumulate_t<T>
     z[k] = masked(z[k], bit, slope);
   }
   bits[byte] = static_cast<uint8_t>(signs);
-  if (whole) {
-    store8<kVector>(y + i, n, z);
-  } else {
-    store8<false>(y + i, n, z);
-  }
+  store8<kVector>(y + i, n, z);
 }
 
 }  // namespace bigan::cuda

@@ -3,7 +3,6 @@
 
 #include "../bias_leaky_relu.h"
 #include "device.cuh"
-#include "sum_partials.cuh"
 
 namespace bigan::cuda {
 
@@ -18,20 +17,11 @@ template <bool kVector, typename T, typename A>
 __device__ void multiply8(const T* g, const A (&addend)[8], const uint8_t* bits, int64_t bytes, A slope, int64_t i,
                           int n, T* y, A (&product)[8]) {
   const uint8_t byte = bits_at(bits, i, bytes);
-  const bool whole = n == 8;
-  if (whole) {
-    load8<kVector>(g + i, n, product);
-  } else {
-    load8<false>(g + i, n, product);
-  }
+  load8<kVector>(g + i, n, product);
   for (int k = 0; k < 8; ++k) {
     product[k] = k < n ? masked(product[k] + addend[k], (byte >> k & 1) != 0, slope) : A(0);
   }
-  if (whole) {
-    store8<kVector>(y + i, n, product);
-  } else {
-    store8<false>(y + i, n, product);
-  }
+  store8<kVector>(y + i, n, product);
 }
 
 // Without sums: one thread a byte of bits. rows: [N, C] or null.

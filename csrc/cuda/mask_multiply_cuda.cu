@@ -39,7 +39,7 @@ void launch_multiply_and_sum(const Arguments<T>& a, accumulate_t<T>* partial, ac
   kernel<<<grid, kThreads, 0, stream>>>(a.g, a.rows, a.bits, a.slope, a.samples, a.sample, a.y, partial);
   STD_CUDA_KERNEL_LAUNCH_CHECK();
   if (partial == sums) return;
-  sum_partials<<<blocks(a.samples * sum_grid(a.sample.channels)), kThreads, 0, stream>>>(
+  sum_partials<<<blocks(sum_grid(a.samples, a.sample.channels)), kThreads, 0, stream>>>(
       partial, partial_count(a.sample), a.sample.channels, sums);
   STD_CUDA_KERNEL_LAUNCH_CHECK();
 }

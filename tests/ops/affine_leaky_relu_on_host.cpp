@@ -32,9 +32,9 @@ void backward(const cuda::AffineBackward<T>& b, bool vector, accumulate_t<T>* ds
   std::vector<A> partial(2 * count * channels, A(-1e30));
   A* second = dscale == nullptr ? nullptr : partial.data() + count * channels;
   launch(cuda::backward_grid(b.up), [&] { kernel(b, partial.data(), second); });
-  launch(cuda::sum_grid(channels), [&] { cuda::sum_partials(partial.data(), count, channels, dshift); });
+  launch(cuda::sum_grid(1, channels), [&] { cuda::sum_partials(partial.data(), count, channels, dshift); });
   if (dscale == nullptr) return;
-  launch(cuda::sum_grid(channels), [&] { cuda::sum_partials<A>(second, count, channels, dscale); });
+  launch(cuda::sum_grid(1, channels), [&] { cuda::sum_partials<A>(second, count, channels, dscale); });
 }
 
 }  // namespace

@@ -33,7 +33,7 @@ void multiply(const T* g, const accumulate_t<T>* rows, const uint8_t* bits, int6
                         : (align ? cuda::multiply_and_sum_planes<kVector, T> : cuda::multiply_and_sum_planes<false, T>);
   launch(samples * cuda::multiply_and_sum_grid(sample),
          [&] { kernel(g, rows, bits, factor, samples, sample, y_summed, partial.data()); });
-  launch(samples * cuda::sum_grid(sample.channels),
+  launch(cuda::sum_grid(samples, sample.channels),
          [&] { cuda::sum_partials(partial.data(), count, sample.channels, sums); });
 }
 

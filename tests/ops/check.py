@@ -91,7 +91,7 @@ def results(case: Case, function: Callable[..., Any], args: Sequence[Any]) -> tu
     if case.mutates:
         args = [_copied(args[0]), *args[1:]]
     outputs = function(*args)
-    if not isinstance(outputs, tuple):
+    if not isinstance(outputs, tuple):  # one output, or none
         outputs = () if outputs is None else (outputs,)
     return (args[0], *outputs) if case.mutates else outputs
 

@@ -3,6 +3,7 @@
 from functools import partial
 
 import torch
+from torch import Tensor
 
 import bigan.ops  # noqa: F401 (registers torch.ops.bigan)
 from bigan.ops import reference
@@ -78,6 +79,25 @@ def affine_leaky_relu_backward_sample(
     return Sample((g, bits, x, *values, *how), _smooth(shape, dtype, layout))
 
 
+def rows_sample(arguments: str, shape: tuple[int, ...], dtype: torch.dtype, layout: str, device: torch.device) -> Sample:
+    """`arguments`: which of an operator's there are, in order; `-` is None. `out` is dense, `b` and `beta` have gaps."""
+    wide = reference.accumulation_dtype(dtype)
+    dense = "contiguous" if layout in ("strided", "broadcast") else layout
+
+    def second(*sizes: int, dtype: torch.dtype) -> Tensor:
+        values = normal((*sizes, 2), dtype, device)[..., 1]
+        return values.contiguous() if layout == "contiguous" else values
+
+    made = {
+        "out": lambda: lay(normal(shape, dtype, device), dense),
+        "a": lambda: lay(normal(shape, dtype, device), layout),
+        "b": lambda: second(*shape, dtype=dtype),
+        "alpha": lambda: normal(shape[:1], wide, device),
+        "beta": lambda: second(shape[0], dtype=wide),
+    }
+    return Sample(tuple(made[a]() if a != "-" else None for a in arguments.split()), _smooth(shape, dtype, layout))
+
+
 TABLE = {
     "bias_leaky_relu": Case(
         torch.ops.bigan.bias_leaky_relu.default, reference.bias_leaky_relu, bias_leaky_relu_sample, (0.0, 0.0)
@@ -118,5 +138,23 @@ TABLE = {
         )
         for factor in (1, 2)
         for what in BACKWARDS
+    },
+    **{
+        f"{name}({arguments})": Case(
+            getattr(torch.ops.bigan, name).default,
+            getattr(reference, name),
+            partial(rows_sample, arguments),
+            (tolerance,),
+            mutates=name.endswith("_"),
+        )
+        for name, arguments, tolerance in (
+            ("squared_norm", "a", 1e-5),
+            ("row_dot", "a b", 1e-5),
+            ("row_combine", "a alpha - -", 0.0),
+            ("row_combine", "a - b beta", 0.0),
+            ("row_combine", "a alpha b beta", 0.0),
+            ("row_combine_", "out a alpha b beta", 0.0),
+            ("row_combine_", "out a - - -", 0.0),
+        )
     },
 }

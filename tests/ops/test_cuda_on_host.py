@@ -119,6 +119,9 @@ def upsample(shape: tuple[int, ...], factor: int, channels_last: bool) -> tuple[
         return n, c, h * w, c, True, factor, w
     return (n, c, h, w, False, factor, w) if factor == 2 else (n, c, 1, h * w, False, factor, w)
 
+# [N, length]: several in eight elements, whole eights and not, several blocks and pieces.
+ROWS = ((10, 1), (9, 3), (3, 5), (4, 8), (7, 13), (2, 8192), (3, 8200), (2, 20001), (300, 16))
+
 
 @pytest.mark.parametrize("vector", [True, False])
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -151,3 +154,23 @@ def test_affine_leaky_relu(
             torch.testing.assert_close(dshift, twin[1], rtol=1e-5, atol=1e-3)
             if dscale is not None:
                 torch.testing.assert_close(dscale, twin[2], rtol=1e-5, atol=1e-3)
+
+
+def test_rows(compiled: Callable[[str], ctypes.CDLL], dtype: torch.dtype, vector: bool) -> None:
+    library = compiled("rows_on_host.cpp")
+    generator = torch.Generator().manual_seed(0)
+    accumulate = reference.accumulation_dtype(dtype)
+    for shape in ROWS:
+        a, b = torch.randn(2, *shape, generator=generator).to(dtype)
+        for right in (None, b):
+            out = torch.empty(shape[0], dtype=accumulate)
+            call(library, "dot", dtype, a, right, *shape, vector and shape[1] % 8 == 0, out)
+            wanted = reference.squared_norm(a) if right is None else reference.row_dot(a, b)
+            torch.testing.assert_close(out, wanted, rtol=1e-5, atol=1e-3)
+        alpha, beta = torch.randn(2, shape[0], generator=generator).to(accumulate)
+        for arguments in ((alpha, b, beta), (None, b, None), (alpha, None, None), (None, b, beta)):
+            wanted = reference.row_combine(a, *arguments)
+            copy = a.clone()
+            for left, y in ((a, torch.empty_like(a)), (copy, copy)):
+                call(library, "combine", dtype, left, *arguments, *shape, vector, y)
+                assert torch.equal(y, wanted), shape

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import bigan.ops
-from bigan.ops import _load
+from bigan.ops import _load, reference
 
 PROBE = """
 import hashlib, sys
@@ -27,6 +27,10 @@ for dtype in reference.DTYPES:
             for more in (None, rows):
                 dx, total = torch.ops.bigan.mask_multiply(torch.randn(shape).to(dtype), more, bits, 0.2, last, True)
                 values.update(dx.contiguous().view(torch.uint8).numpy().tobytes())
+                sums.update(total.view(torch.uint8).numpy().tobytes())
+            combined = torch.ops.bigan.row_combine(x, rows[:, 0], dx, rows[:, -1])
+            values.update(combined.nan_to_num(7.0).contiguous().view(torch.uint8).numpy().tobytes())
+            for total in (torch.ops.bigan.squared_norm(dx), torch.ops.bigan.row_dot(dx, torch.randn(shape).to(dtype))):
                 sums.update(total.view(torch.uint8).numpy().tobytes())
             outputs = [(values, y.nan_to_num(7.0)), (values, bits)]
             for factor in (1, 2) if len(shape) == 4 else (1,):
@@ -67,6 +71,12 @@ def test_every_instruction_set_and_the_reference_give_the_same_bits() -> None:
     assert all(name in names[: i + 1] for i, name in enumerate(found[:3])), "the variable lowers the choice, never raises it"
     assert len(set(values)) == 1
     assert len(set(sums[:3])) == 1, "the order of a sum is the kernels' own, but one for all of them"
+
+
+@needs_kernels
+def test_the_reference_has_the_compiled_schemas() -> None:
+    compiled = {str(schema) for schema in torch._C._jit_get_all_schemas() if schema.name.startswith("bigan::")}
+    assert compiled == {str(torch._C.parse_schema(f"bigan::{schema}")) for schema in reference.SCHEMAS}
 
 
 @needs_kernels
