@@ -81,6 +81,7 @@ class Game:
     averaged: frozenset[str] = frozenset()
     state: nn.Module = field(default_factory=nn.Module)
     after: Callable[[Round], None] | None = None
+    notes: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         named = {move.player for move in self.moves} | self.averaged

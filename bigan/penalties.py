@@ -4,14 +4,23 @@ Where a penalty is lazy (`every` > 1) it is taken at every k-th step of the crit
 StyleGAN2, 2020, appendix B).
 """
 
+import functools
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Literal
 
 import torch
+from annotated_types import Gt
 from torch import Tensor, nn
 
+from bigan.ops import row_combine, row_combine_, squared_norm
+from bigan.ops.reference import accumulation_dtype
 from bigan.precision import wide
+from bigan.pullback import NoPullbackError, obstacle, record
+from bigan.pullback.maps import dense_format
 from bigan.settings import BY_KIND, Count, NonNegative, settings
+
+_LOG = logging.getLogger("bigan.penalties")
 
 
 @settings
@@ -44,24 +53,64 @@ class R2:
 
 @settings
 class GradientPenalty:
-    """weight · E(‖∇D(x̂)‖ - 1)² on lines between real and generated images (Gulrajani et al., WGAN-GP, 2017, equation 3)."""
+    """weight · E(‖∇D(x̂)‖ - 1)² on lines between real and generated images (Gulrajani et al., WGAN-GP, 2017, equation 3).
+
+    Attributes:
+        one_sided: only norms above 1 are penalised (the same, section 4; Petzka et al., WGAN-LP, 2018).
+    """
 
     kind: Literal["gradient_penalty"] = "gradient_penalty"
     weight: NonNegative = 10.0
     every: Count = 1
+    one_sided: bool = False
     at: Literal["mix"] = "mix"
+
+    def __call__(self, gradient: Tensor) -> Tensor:
+        """The penalty of a gradient [N, …]: a scalar."""
+        excess = norm(gradient) - 1
+        return self.weight * (excess.clamp_min(0) if self.one_sided else excess).square().mean()
+
+
+@settings
+class WGANDiv:
+    """weight · E‖∇D(x̂)‖^power on lines between real and generated images (Wu et al., WGAN-div, 2018, equation 6).
+
+    Attributes:
+        weight: k.
+        power: p.
+    """
+
+    kind: Literal["wgan_div"] = "wgan_div"
+    weight: NonNegative = 2.0
+    every: Count = 1
+    power: Annotated[float, Gt(1)] = 6.0
+    at: Literal["mix"] = "mix"
+
+    def __call__(self, gradient: Tensor) -> Tensor:
+        """The penalty of a gradient [N, …]: a scalar."""
+        return self.weight * norm(gradient).pow(self.power).mean()
+
+
+@settings
+class DRAGAN:
+    """weight · E(‖∇D(x + δ)‖ - 1)², x real and δ normal noise (Kodali et al., DRAGAN, 2017, section 2.3).
+
+    Attributes:
+        spread: standard deviation of δ, where images lie in [-1, 1].
+    """
+
+    kind: Literal["dragan"] = "dragan"
+    weight: NonNegative = 10.0
+    every: Count = 1
+    spread: NonNegative = 0.25
+    at: Literal["near"] = "near"
 
     def __call__(self, gradient: Tensor) -> Tensor:
         """The penalty of a gradient [N, …]: a scalar."""
         return self.weight * (norm(gradient) - 1).square().mean()
 
 
-Penalty = Annotated[R1 | R2 | GradientPenalty, BY_KIND]
-
-
-def squared_norm(gradient: Tensor) -> Tensor:
-    """Each sample's squared Euclidean norm, [N, …] → [N], in float32 or wider."""
-    return wide(gradient).flatten(1).square().sum(1)
+Penalty = Annotated[R1 | R2 | GradientPenalty | WGANDiv | DRAGAN, BY_KIND]
 
 
 def norm(gradient: Tensor) -> Tensor:
@@ -71,47 +120,106 @@ def norm(gradient: Tensor) -> Tensor:
     return torch.where(zero, squared, torch.where(zero, 1.0, squared).sqrt())
 
 
-def mix(real: Tensor, fake: Tensor, at: Tensor) -> Tensor:
-    """Points x̂ = εx + (1 - ε)G(z); `at` is ε, [N] in [0, 1]."""
-    return torch.lerp(fake, real, at.to(real.dtype).view(-1, *[1] * (real.ndim - 1)))
+def mix(real: Tensor, fake: Tensor, at: Tensor, out: Tensor | None = None) -> Tensor:
+    """Points x̂ = εx + (1 - ε)G(z); `at` is ε, [N] in [0, 1]; written into `out` where it is given."""
+    at = at.to(accumulation_dtype(real.dtype))
+    if out is None:
+        return row_combine(real, at, fake, 1 - at)
+    row_combine_(out, real, at, fake, 1 - at)
+    return out
 
 
 def with_gradient(critic: nn.Module, images: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """A critic's logits [N], in float32 or wider, and the gradient of each with respect to its own image; both differentiable.
 
-    A function and not a method, so that any module is a critic, averaged, unrolled or a user's own.
+    A function and not a method, so that any module is a critic, averaged, unrolled or a user's own. Where the critic is made of
+    layers that `bigan.pullback` knows, this costs little more than the logits; otherwise it is autograd's double backward.
 
     Args:
         critic: from images [N, …] (and a condition) to logits [N]; it must not couple samples of the batch.
-        images: [N, …].
+        images: [N, …]; no gradient flows to them.
     """
+    recorded = _recorded(critic, images, condition, len(images))
+    return by_autograd(critic, images, condition) if recorded is None else recorded
+
+
+def by_autograd(critic: nn.Module, images: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """`with_gradient` by a recorded backward, for any critic; differentiable to any order."""
     images = images.detach().requires_grad_()
-    logits = wide(critic(images) if condition is None else critic(images, condition))
+    logits = wide(_call(critic, images, condition))
     with torch.autocast(images.device.type, enabled=False):
         (gradient,) = torch.autograd.grad(logits.sum(), images, create_graph=True)
     return logits, gradient
 
 
+def way(critic: nn.Module) -> str:
+    """One line for a run's start: how the critic's gradient penalties are computed, and which layer is why."""
+    reason = obstacle(critic)
+    return f"gradient penalties: {'recorded pullback' if reason is None else f'double backward, because {reason}'}"
+
+
 def judge(
-    critic: nn.Module, penalties: Sequence[Penalty], step: int, points: Mapping[str, Callable[[], Tensor]]
+    critic: nn.Module,
+    penalties: Sequence[Penalty],
+    step: int,
+    points: Mapping[str, Callable[[Tensor], object]],
+    like: Tensor,
+    condition: Tensor | None = None,
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Logits at the points and the penalties that are due at this step, with one forward a point.
+    """Logits at the points and the penalties that are due at this step.
+
+    A critic of layers that `bigan.pullback` knows, which cannot couple samples, judges all points as one batch. Any other
+    judges point after point, so that batch norm sees them apart.
 
     Args:
-        points: name → images; "real" and "fake" are always judged, others where a penalty asks for them.
+        points: name → what writes its images into a given tensor; "real" and "fake" are always judged, others where a penalty
+            asks for them.
+        like: [N, …], of the shape, type and memory format of each point's images.
+        condition: [N, …], of the images of every point alike.
 
     Returns:
         logits by point, and penalty terms by the penalty's kind.
     """
     due = [penalty for penalty in penalties if step % penalty.every == 0]
-    logits: dict[str, Tensor] = {}
-    terms: dict[str, Tensor] = {}
-    for name in dict.fromkeys(("real", "fake", *(penalty.at for penalty in due))):
-        wanted = [penalty for penalty in due if penalty.at == name]
-        if not wanted:
-            logits[name] = wide(critic(points[name]()))
-            continue
-        logits[name], gradient = with_gradient(critic, points[name]())
-        for penalty in wanted:
-            terms[penalty.kind] = penalty.every * penalty(gradient)
-    return logits, terms
+    held = list(dict.fromkeys(penalty.at for penalty in due))
+    names = list(dict.fromkeys((*held, "real", "fake")))
+    shape = (len(names) * len(like), *like.shape[1:])
+    batch = torch.empty(shape, dtype=like.dtype, device=like.device, memory_format=dense_format(like))
+    images = dict(zip(names, batch.split(len(like)), strict=True))
+    for name, point in images.items():
+        points[name](point)
+    tiled = None if condition is None else condition.repeat(len(names), *[1] * (condition.ndim - 1))
+    together = _recorded(critic, batch, tiled, len(held) * len(like))
+    if together is not None:
+        logits = dict(zip(names, together[0].split(len(like)), strict=True))
+        gradients = dict(zip(held, together[1].split(len(like)), strict=False))
+    else:
+        pairs = {name: by_autograd(critic, images[name], condition) for name in held}
+        logits = {name: pair[0] for name, pair in pairs.items()}
+        logits |= {name: wide(_call(critic, images[name], condition)) for name in names if name not in held}
+        gradients = {name: pair[1] for name, pair in pairs.items()}
+    return logits, {penalty.kind: penalty.every * penalty(gradients[penalty.at]) for penalty in due}
+
+
+def _recorded(critic: nn.Module, images: Tensor, condition: Tensor | None, held: int) -> tuple[Tensor, Tensor] | None:
+    """Logits and the first `held` gradients, or None where the critic has to take the autograd way."""
+    reason = obstacle(critic)
+    if reason is None and held == 0:
+        return wide(_call(critic, images, condition)), images[:0]
+    if reason is None:
+        try:
+            return record(critic, images, condition, held)
+        except NoPullbackError as error:
+            reason = str(error)
+    _say_once(reason)
+    return None
+
+
+@functools.cache
+def _say_once(reason: str) -> None:
+    if not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0:
+        _LOG.warning("gradient penalties take autograd's double backward: %s", reason)
+
+
+def _call(critic: nn.Module, images: Tensor, condition: Tensor | None) -> Tensor:
+    return critic(images) if condition is None else critic(images, condition)

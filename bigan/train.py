@@ -45,6 +45,8 @@ def train(run: Run) -> None:
         stack.enter_context(_begun(setup))
         with listening() as stop, progress_line(run.length_kimg, setup.clock.images / 1000, quiet=not first) as line:
             line.say(f"{run.home}: {ops.backend()}; {group.size} rank(s); from {setup.clock.images / 1000:g} kimg")
+            for note in setup.table.game.notes:
+                line.say(f"{run.home}: {note}")
             _rounds(setup, stop, line)
 
 

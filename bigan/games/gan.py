@@ -1,6 +1,6 @@
 """The game of two: a generator against a critic, under any objective and any gradient penalties (Goodfellow et al., 2014)."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import field
 from typing import Literal
 
@@ -11,7 +11,7 @@ from bigan.batch import DataSpec, image_shape
 from bigan.game import Context, Game, Move, Samples, Terms
 from bigan.networks.dcgan import DCGANCritic, DCGANGenerator
 from bigan.objectives import NonSaturating, Objective
-from bigan.penalties import Penalty, judge, mix
+from bigan.penalties import DRAGAN, Penalty, judge, mix, way
 from bigan.precision import wide
 from bigan.settings import Count, settings
 
@@ -41,14 +41,16 @@ class GAN:
     def build(self, data: Mapping[str, DataSpec]) -> Game:
         """The players for these images."""
         shape = image_shape(data, "real")
+        generator, critic = self.generator.build(shape), self.critic.build(shape)
         return Game(
-            players={"generator": self.generator.build(shape), "critic": self.critic.build(shape)},
+            players={"generator": generator, "critic": critic},
             averaged=frozenset({"generator"}),
             moves=(
                 Move(player="critic", loss=self.critic_loss, reads=("real",), repeat=self.critic_steps),
                 Move(player="generator", loss=self.generator_loss),
             ),
             sample=self.sample,
+            notes=(way(critic),) if self.penalties else (),
         )
 
     def critic_loss(self, ctx: Context) -> Terms:
@@ -56,11 +58,20 @@ class GAN:
         real = ctx.batch("real").images
         with torch.no_grad():
             fake = self.generate(ctx).to(real.dtype)
-        points = {"real": lambda: real, "fake": lambda: fake, "mix": lambda: mix(real, fake, ctx.uniform("mix"))}
-        logits, penalties = judge(ctx.players["critic"], self.penalties, ctx.step, points)
+        points: dict[str, Callable[[Tensor], object]] = {
+            "real": lambda out: out.copy_(real),
+            "fake": lambda out: out.copy_(fake),
+            "mix": lambda out: mix(real, fake, ctx.uniform("mix"), out),
+            "near": lambda out: torch.add(real, ctx.normal("near", *real.shape[1:]), alpha=self._spread, out=out),
+        }
+        logits, penalties = judge(ctx.players["critic"], self.penalties, ctx.step, points, real)
         for name in ("real", "fake"):
             ctx.observe(f"D({name})", self.objective.score(logits[name]))
         return {"adversarial": self.objective.critic(logits["real"], logits["fake"]), **penalties}
+
+    @property
+    def _spread(self) -> float:
+        return next(penalty.spread for penalty in self.penalties if isinstance(penalty, DRAGAN))
 
     def generator_loss(self, ctx: Context) -> Terms:
         """The objective's generator loss."""

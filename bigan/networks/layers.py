@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from bigan.ops import bias_leaky_relu
+from bigan.precision import wide
+from bigan.pullback import Cotangent, Pull, Trace, kind, kink, row_products
 
 Norm = Literal["batch", "none"]
 
@@ -37,6 +39,83 @@ class LeakyReLU(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """leaky_relu(x)."""
         return bias_leaky_relu(x, None, self.slope)
+
+
+@kind(BiasLeakyReLU)
+def _bias_leaky_relu(layer: BiasLeakyReLU, x: Tensor, trace: Trace) -> tuple[Tensor, Pull]:
+    return kink(x, trace.parameter(layer, "bias"), layer.slope, trace)
+
+
+@kind(LeakyReLU)
+def _leaky_relu(layer: LeakyReLU, x: Tensor, trace: Trace) -> tuple[Tensor, Pull]:
+    return kink(x, None, layer.slope, trace)
+
+
+class Residual(nn.Module):
+    """The sum of a body and a shortcut, times a scale: [N, C, *] → [N, C', *] (He et al., 2016).
+
+    Args:
+        body: the layers that are learned.
+        shortcut: what maps the input to the body's shape; the input itself where None.
+        scale: 2^-½ keeps the variance of a sum of two (Karras et al., StyleGAN2, 2020).
+    """
+
+    def __init__(self, body: nn.Module, shortcut: nn.Module | None = None, scale: float = 1.0) -> None:
+        super().__init__()
+        self.body = body
+        self.shortcut = nn.Identity() if shortcut is None else shortcut
+        self.scale = scale
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(shortcut(x) + body(x)) · scale."""
+        return (self.shortcut(x) + self.body(x)) * self.scale
+
+
+@kind(Residual)
+def _residual(layer: Residual, x: Tensor, trace: Trace) -> tuple[Tensor, Pull]:
+    y, pull = trace.branches((layer.shortcut, layer.body), x)
+    return trace.made(y.mul_(layer.scale)), lambda above: pull(above.map(lambda g: g * layer.scale))
+
+
+class ProjectionCritic(nn.Module):
+    """A critic of labelled images: D(x, y) = ⟨w + V_y, φ(x)⟩ + b (Miyato & Koyama, projection discriminator, 2018, equation 7).
+
+    Args:
+        trunk: φ, from images to features [N, features].
+        features: their number.
+        classes: how many labels there are.
+    """
+
+    def __init__(self, trunk: nn.Module, features: int, classes: int) -> None:
+        super().__init__()
+        self.trunk = trunk
+        self.head = nn.Linear(features, 1)
+        self.classes = nn.Embedding(classes, features)
+
+    def forward(self, images: Tensor, labels: Tensor) -> Tensor:
+        """images: [N, C, H, W]; labels: [N] in 0 … classes - 1. Returns logits [N]."""
+        features = self.trunk(images)
+        return self.head(features).squeeze(1) + (self.classes(labels) * features).sum(1)
+
+
+@kind(ProjectionCritic, parts=lambda critic: [("trunk", critic.trunk), ("head", critic.head)])
+def _projection(critic: ProjectionCritic, images: Tensor, trace: Trace) -> tuple[Tensor, Pull]:
+    features, pull = trace.run(critic.trunk, images)
+    weight, bias, classes = (
+        trace.parameter(layer, name)
+        for layer, name in ((critic.head, "weight"), (critic.head, "bias"), (critic.classes, "weight"))
+    )
+    with trace.recording():
+        rows = wide(weight + classes[trace.condition])  # [B, features]: each sample's own linear map
+    free = wide(features[trace.held :])
+
+    def pull_head(above: Cotangent) -> Cotangent:
+        held, whole = wide(above.held)[:, None], wide(above.whole)[:, None]
+        trace.add_bias(bias, held, whole[trace.held :])
+        trace.add_free(row_products(rows[trace.held :], free * whole[trace.held :]))
+        return pull(Cotangent(held * rows[: trace.held], whole * rows.detach()))
+
+    return row_products(features, rows) + wide(bias), pull_head
 
 
 def activation(channels: int, norm: Norm) -> nn.Module:
