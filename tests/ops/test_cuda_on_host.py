@@ -119,6 +119,7 @@ def upsample(shape: tuple[int, ...], factor: int, channels_last: bool) -> tuple[
         return n, c, h * w, c, True, factor, w
     return (n, c, h, w, False, factor, w) if factor == 2 else (n, c, 1, h * w, False, factor, w)
 
+
 # [N, length]: several in eight elements, whole eights and not, several blocks and pieces.
 ROWS = ((10, 1), (9, 3), (3, 5), (4, 8), (7, 13), (2, 8192), (3, 8200), (2, 20001), (300, 16))
 
