@@ -10,156 +10,20 @@ import datetime
 import json
 import os
 import platform
-import statistics
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
-from itertools import pairwise
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from critic_rows import critic_rows
+from op_rows import op_rows
+from timing import Row, median_row
 
 import bigan.ops
-from bigan.ops import bias_leaky_relu
 
 RESULTS = Path(__file__).with_name("results") / "kernels.md"
-SLOPE = 0.2
-Thunk = Callable[[], object]
-
-
-@dataclass(frozen=True)
-class Row:
-    """One measurement. `value`: eager time / our time; it `holds` where it reaches `target`.
-
-    `lowest` and `highest` are over separate processes: where memory happens to lie moves a small row by a third.
-    """
-
-    name: str
-    value: float
-    unit: str
-    target: float
-    holds: bool
-    eager_ms: float
-    ours_ms: float
-    lowest: float
-    highest: float
-
-
-def milliseconds(thunk: Thunk, repeat: int) -> float:
-    # The thread's own time: what other processes take of the core is not counted.
-    start = time.thread_time()
-    for _ in range(repeat):
-        thunk()
-    return (time.thread_time() - start) * 1e3 / repeat
-
-
-def compare(name: str, eager: Thunk, ours: Thunk, target: float, *, pairs: int = 21) -> Row:
-    """Time alternated pairs, each side long enough (10 ms) for the clock, and take medians."""
-    for thunk in (eager, ours):
-        milliseconds(thunk, 3)
-    repeat = max(1, round(10 / max(milliseconds(eager, 3), 1e-3)))
-    sides = [], []
-    for index in range(pairs):
-        for side in (0, 1) if index % 2 == 0 else (1, 0):
-            sides[side].append(milliseconds((eager, ours)[side], repeat))
-    ratio = statistics.median(e / o for e, o in zip(*sides, strict=True))
-    medians = [statistics.median(side) for side in sides]
-    unit, speed = "times eager's speed", round(ratio, 2)
-    return Row(name, speed, unit, target, speed >= target, *(round(m, 3) for m in medians), lowest=speed, highest=speed)
-
-
-def median_row(rows: Sequence[Row]) -> Row:
-    """The middle one of the same row from several processes."""
-    speeds = sorted(row.value for row in rows)
-    middle = next(row for row in rows if row.value == speeds[len(speeds) // 2])
-    return replace(middle, lowest=speeds[0], highest=speeds[-1])
-
-
-def close(found: Tensor, wanted: Tensor, tolerance: float) -> None:
-    error = float((found.double() - wanted.double()).norm() / wanted.double().norm().clamp_min(1e-30))
-    assert error <= tolerance, f"outputs differ by {error:.1e}: not timed"
-
-
-def activation_rows() -> Iterator[Row]:
-    # A late layer that fits a cache, and an early one of a large batch that does not.
-    for shape in ((8, 128, 16, 16), (16, 64, 64, 64)):
-        for dtype in (torch.float32, torch.bfloat16):
-            yield from activation_rows_at(shape, dtype)
-
-
-def activation_rows_at(shape: tuple[int, ...], dtype: torch.dtype) -> Iterator[Row]:
-    x, g = (torch.randn(shape).to(dtype).contiguous(memory_format=torch.channels_last) for _ in range(2))
-    bias = torch.randn(shape[1]).to(dtype).float()
-    cast = bias.to(dtype).view(1, -1, 1, 1)
-    what = f"{'×'.join(map(str, shape))} {str(dtype).removeprefix('torch.')} NHWC"
-    y, bits = torch.ops.bigan.bias_leaky_relu(x, bias, SLOPE, True)
-    z = x + cast
-    close(y, F.leaky_relu(z, SLOPE), 1e-6 if dtype == torch.float32 else 1e-2)
-    ours = lambda: torch.ops.bigan.bias_leaky_relu(x, bias, SLOPE, True)  # noqa: E731
-    yield compare(f"bias + leaky ReLU, {what}; eager: x + bias, leaky_relu", lambda: F.leaky_relu(x + cast, SLOPE), ours, 1.2)
-    # A convolution adds its own bias, so that this is all that a plain network pays for its activation.
-    yield compare(f"bias + leaky ReLU, {what}; eager: leaky_relu alone", lambda: F.leaky_relu(z, SLOPE), ours, 0.8)
-
-    def eager() -> tuple[Tensor, Tensor]:
-        dx = torch.ops.aten.leaky_relu_backward(g, z, SLOPE, False)
-        return dx, dx.sum((0, 2, 3))
-
-    def multiply() -> tuple[Tensor, Tensor]:
-        dx, sums = torch.ops.bigan.mask_multiply(g, None, bits, SLOPE, True, True)
-        return dx, sums.sum(0)
-
-    for found, wanted in zip(multiply(), eager(), strict=True):
-        close(found, wanted, 1e-5 if dtype == torch.float32 else 2e-2)
-    yield compare(f"backward + bias gradient, {what}; eager: leaky_relu_backward, sum", eager, multiply, 1.2)
-
-
-class Critic(nn.Module):
-    """DCGAN, 64 px, 64 to 512 channels, with PyTorch's activation or ours."""
-
-    def __init__(self, fused: bool) -> None:
-        super().__init__()
-        self.fused = fused
-        self.layers = nn.ModuleList(nn.Conv2d(i, o, 4, 2, 1) for i, o in pairwise((3, 64, 128, 256, 512)))
-        self.head = nn.Conv2d(512, 1, 4)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """images: [N, 3, 64, 64] to logits: [N]."""
-        for layer in self.layers:
-            assert isinstance(layer, nn.Conv2d)
-            if self.fused:
-                x = bias_leaky_relu(F.conv2d(x, layer.weight, stride=2, padding=1), layer.bias, SLOPE)
-            else:
-                x = F.leaky_relu(layer(x), SLOPE)
-        return self.head(x).flatten()
-
-
-def penalty_gradients(critic: Critic, x: Tensor) -> list[Tensor]:
-    """Gradients of R1 with respect to the weights; most biases have none."""
-    x = x.detach().requires_grad_()
-    (gradient,) = torch.autograd.grad(critic(x).sum(), x, create_graph=True)
-    weights = [p for p in critic.parameters() if p.dim() > 1]
-    return list(torch.autograd.grad(gradient.square().sum() / (2 * x.shape[0]), weights))
-
-
-def penalty_rows() -> Iterator[Row]:
-    eager, ours = Critic(fused=False), Critic(fused=True)
-    ours.load_state_dict(eager.state_dict())
-    x = torch.randn(8, 3, 64, 64).contiguous(memory_format=torch.channels_last)
-    for critic in (eager, ours):
-        critic.to(memory_format=torch.channels_last)
-    for found, wanted in zip(penalty_gradients(ours, x), penalty_gradients(eager, x), strict=True):
-        close(found, wanted, 1e-5)
-    yield compare(
-        "R1 step by autograd, 64 px DCGAN critic, N = 8, float32 NHWC; eager: F.leaky_relu",
-        lambda: penalty_gradients(eager, x),
-        lambda: penalty_gradients(ours, x),
-        1.7,
-        pairs=11,
-    )
+MEASURED = ("csrc", "bigan/ops", "bigan/pullback", "bigan/penalties.py", "bigan/networks", "setup.py", "benchmarks")
 
 
 def hardware() -> str:
@@ -176,8 +40,8 @@ def commit() -> str:
     git = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
     if git.returncode != 0:
         return "none yet"
-    measured = ["csrc", "bigan/ops", "setup.py", "benchmarks/kernels.py"]
-    changed = subprocess.run(["git", "status", "--porcelain", "--", *measured], capture_output=True, text=True, check=True)
+    command = ["git", "status", "--porcelain", "--untracked-files=no", "--", *MEASURED]
+    changed = subprocess.run(command, capture_output=True, text=True, check=True)
     return git.stdout.strip() + (" and uncommitted changes" if changed.stdout else "")
 
 
@@ -201,8 +65,7 @@ def table(rows: list[Row]) -> str:
     for row in rows:
         holds = "yes" if row.holds else "**no**"
         lines.append(
-            f"| {row.name} | {row.eager_ms} | {row.ours_ms} | {row.value} "
-            f"| {row.lowest} to {row.highest} | {row.target} | {holds} |"
+            f"| {row.name} | {row.theirs} | {row.ours} | {row.value} | {row.lowest} to {row.highest} | {row.target} | {holds} |"
         )
     return "\n".join(lines) + "\n"
 
@@ -210,7 +73,7 @@ def table(rows: list[Row]) -> str:
 def measure() -> list[Row]:
     torch.manual_seed(0)
     torch.set_num_threads(1)
-    return [*activation_rows(), *penalty_rows()]
+    return [*op_rows(), *critic_rows()]
 
 
 def measure_in_processes(count: int) -> list[Row]:
