@@ -21,6 +21,8 @@ STABLE_TORCH_LIBRARY(bigan, m) {
       "affine_leaky_relu_backward(Tensor g, Tensor bits, Tensor? x, Tensor? scale, Tensor? x_scale, Tensor? shift, "
       "float slope, int factor, bool channels_last, bool write, bool sums) -> "
       "(Tensor dx, Tensor dshift, Tensor dscale)");
+  // Mean and biased variance over all dimensions but 1: [C], [C].
+  m.def("channel_moments(Tensor x, bool channels_last) -> (Tensor mean, Tensor var)");
   // Of each sample: a: [N, *], sums over all dimensions but the first.
   m.def("squared_norm(Tensor g) -> Tensor");
   m.def("row_dot(Tensor a, Tensor b) -> Tensor");

@@ -80,4 +80,13 @@ inline BackwardCall prepare_backward(const Tensor& g_any, const Tensor& bits, co
           empty_sums(sums && x.has_value())};
 }
 
+// Where channel_moments writes: [C] and [C]; zeros where there is nothing to take moments of.
+inline std::tuple<Tensor, Tensor> empty_moments(const Tensor& x) {
+  const auto empty = [&] {
+    if (x.numel() == 0) return torch::stable::new_zeros(x, {x.size(1)}, accumulation_type(x));
+    return torch::stable::new_empty(x, {x.size(1)}, accumulation_type(x));
+  };
+  return {empty(), empty()};
+}
+
 }  // namespace bigan

@@ -5,6 +5,7 @@
 
 from bigan.ops import _load
 from bigan.ops import affine_leaky_relu as _affine_leaky_relu
+from bigan.ops import batch_norm_leaky_relu as _batch_norm_leaky_relu
 from bigan.ops import bias_leaky_relu as _bias_leaky_relu
 from bigan.ops import rows as _rows
 from bigan.ops._load import Backend, KernelsMissingError
@@ -15,6 +16,10 @@ bias_leaky_relu = _bias_leaky_relu.bias_leaky_relu
 bias_leaky_relu_ = _bias_leaky_relu.bias_leaky_relu_
 _affine_leaky_relu.register()
 affine_leaky_relu = _affine_leaky_relu.affine_leaky_relu
+_batch_norm_leaky_relu.register()
+batch_norm_leaky_relu = _batch_norm_leaky_relu.batch_norm_leaky_relu
+channel_moments = _batch_norm_leaky_relu.channel_moments
+fold_batch_norm = _batch_norm_leaky_relu.fold_batch_norm
 _rows.register()
 squared_norm = _rows.squared_norm
 row_dot = _rows.row_dot
@@ -26,9 +31,12 @@ __all__ = [
     "KernelsMissingError",
     "affine_leaky_relu",
     "backend",
+    "batch_norm_leaky_relu",
     "bias_leaky_relu",
     "bias_leaky_relu_",
+    "channel_moments",
     "describe",
+    "fold_batch_norm",
     "row_combine",
     "row_combine_",
     "row_dot",

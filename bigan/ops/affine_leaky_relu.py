@@ -36,8 +36,7 @@ def affine_leaky_relu(
     """
     op = "affine_leaky_relu"
     arguments.check_input(op, x)
-    if upsample not in (1, 2) or (upsample == 2 and x.dim() != 4):
-        raise ValueError(f"{op}: upsample must be 1, or 2 for an x [N, C, H, W], got {upsample} for {x.dim()} dimensions")
+    arguments.check_upsample(op, x, upsample)
     scale, shift = arguments.per_channel(op, "scale", scale, x), arguments.per_channel(op, "shift", shift, x)
     lies_last = reference.lies_channels_last(x)
     y, _ = torch.ops.bigan.affine_leaky_relu.default(x, scale, shift, slope, upsample, lies_last)

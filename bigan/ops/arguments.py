@@ -13,6 +13,12 @@ def check_input(op: str, x: Tensor) -> None:
         raise ValueError(f"{op}: x must be fp32, bf16, fp16 or fp64, got {x.dtype}")
 
 
+def check_upsample(op: str, x: Tensor, upsample: int) -> None:
+    """Refuse, by a ValueError, a factor that is not 1, or 2 for an x [N, C, H, W]."""
+    if upsample not in (1, 2) or (upsample == 2 and x.dim() != 4):
+        raise ValueError(f"{op}: upsample must be 1, or 2 for an x [N, C, H, W], got {upsample} for {x.dim()} dimensions")
+
+
 def per_channel(op: str, name: str, values: Tensor | None, x: Tensor) -> Tensor | None:
     """Return [C] values in x's accumulation type, the one in which kernels know them; ValueError if they do not fit x."""
     if values is None:

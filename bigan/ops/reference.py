@@ -16,6 +16,7 @@ SCHEMAS = (
     "(Tensor y, Tensor bits)",
     "affine_leaky_relu_backward(Tensor g, Tensor bits, Tensor? x, Tensor? scale, Tensor? x_scale, Tensor? shift, "
     "float slope, int factor, bool channels_last, bool write, bool sums) -> (Tensor dx, Tensor dshift, Tensor dscale)",
+    "channel_moments(Tensor x, bool channels_last) -> (Tensor mean, Tensor var)",
     "squared_norm(Tensor g) -> Tensor",
     "row_dot(Tensor a, Tensor b) -> Tensor",
     "row_combine(Tensor a, Tensor? alpha, Tensor? b, Tensor? beta) -> Tensor",
@@ -178,6 +179,18 @@ def affine_leaky_relu_backward(
     dshift = gz.sum(others) if sums else gz.new_empty(0)
     dscale = (gz * x).sum(others) if sums and x is not None else gz.new_empty(0)
     return empty_like(g, 1, factor, channels_last).copy_(dx) if write else g.new_empty(0), dshift, dscale
+
+
+def channel_moments(x: Tensor, channels_last: bool) -> tuple[Tensor, Tensor]:
+    """Return the mean and the biased variance [C], [C] of x: [N, C, *] over all dimensions but 1, in x's accumulation type.
+
+    Zeros where there is nothing to take moments of. `channels_last` says how x lies, for the kernels.
+    """
+    wide = x.to(accumulation_dtype(x.dtype))
+    others = [d for d in range(x.dim()) if d != 1]
+    count = max(x.numel() // max(x.shape[1], 1), 1)
+    mean = wide.sum(others) / count
+    return mean, (wide - per_channel(mean, x.dim())).square().sum(others) / count
 
 
 def squared_norm(g: Tensor) -> Tensor:

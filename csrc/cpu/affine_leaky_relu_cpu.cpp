@@ -7,6 +7,7 @@
 #include "../upsample_tensors.h"
 #include "capability.h"
 #include "chunks.h"
+#include "parallel.h"
 #include "vec16.h"
 
 namespace bigan {
@@ -49,28 +50,15 @@ struct Kernels {
 #define BIGAN_KERNELS "affine_leaky_relu_kernels.inc"
 #include "for_each_isa.inc"
 
-// Elements below which a thread is not worth waking.
-constexpr int64_t kGrain = 32768;
-
-// Past this many bytes y is not in a cache when it is read: stores that go around the caches are twice as fast, while
-// below it the next layer would wait for memory.
-constexpr int64_t kStreamBytes = 12 << 20;
-
-template <typename T>
-bool worth_streaming(const T* y, const Upsample& up) {
-  const int64_t bytes = up.numel() * up.factor * up.factor * static_cast<int64_t>(sizeof(T));
-  return bytes >= kStreamBytes && up.length % 16 == 0 && reinterpret_cast<uintptr_t>(y) % 32 == 0;
-}
-
 // Threads take whole bytes of bits: single runs where these are, eight runs where not.
 template <typename T>
 void run_forward(const Forward<T>& f) {
   const auto kernel = chosen_kernels<T>().forward;
   const int64_t runs = f.up.runs(), group = f.up.length % 8 == 0 ? 1 : 8;
   const int64_t elements = group * f.up.length * f.up.factor * f.up.factor;
-  torch::stable::parallel_for(
-      0, ceil_div(runs, group), std::max<int64_t>(1, kGrain / elements),
-      [&](int64_t first, int64_t last) { kernel(f, first * group, std::min(last * group, runs)); });
+  torch::stable::parallel_for(0, ceil_div(runs, group), grain(elements), [&](int64_t first, int64_t last) {
+    kernel(f, first * group, std::min(last * group, runs));
+  });
 }
 
 std::tuple<Tensor, Tensor> affine_leaky_relu_cpu(const Tensor& x_any, const std::optional<Tensor>& scale_any,
@@ -89,7 +77,8 @@ std::tuple<Tensor, Tensor> affine_leaky_relu_cpu(const Tensor& x_any, const std:
     const Upsample up = upsample_of(x, factor, channels_last);
     auto* to = y.mutable_data_ptr<scalar_t>();
     run_forward<scalar_t>({x.const_data_ptr<scalar_t>(), data_or_null<A>(scale), data_or_null<A>(shift),
-                           static_cast<A>(slope), up, to, worth_streaming(to, up), bits.mutable_data_ptr<uint8_t>()});
+                           static_cast<A>(slope), up, to, up.length % 16 == 0 && worth_streaming(to, y.numel()),
+                           bits.mutable_data_ptr<uint8_t>()});
   });
   return {y, bits};
 }

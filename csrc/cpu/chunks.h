@@ -15,8 +15,9 @@ struct Chunk {
   int64_t sample0, sample1, line0, line1;
 };
 
-// A chunk is about 16384 elements: an L1 cache of work, and a bound on the length of an fp32 sum. The cut depends on
-// the shape alone and the chunks' sums are added in order, so that no sum depends on the number of threads.
+// A chunk is about 16384 elements, an L1 cache of work, and at most 512 lines, which bounds the length of an fp32 sum.
+// The cut depends on the shape alone and the chunks' sums are added in order, so that no sum depends on the number of
+// threads.
 class Chunks {
  public:
   int64_t count;
@@ -34,26 +35,34 @@ class Chunks {
   }
 
  private:
-  static int64_t most(int64_t elements) { return std::max<int64_t>(16384 / elements, 1); }
+  static int64_t most(int64_t elements) { return std::clamp<int64_t>(16384 / elements, 1, 512); }
 
   Upsample up_;
   int64_t line_;  // elements of a line of all channels
   int64_t lines_, pieces_, samples_;
 };
 
+constexpr int64_t kChannelBlock = 64;
+
+// Calls f(c0, c1) for blocks of at most kChannelBlock channels.
+template <typename F>
+void for_channel_blocks(int64_t channels, const F& f) {
+  torch::stable::parallel_for(0, ceil_div(channels, kChannelBlock), 16, [&](int64_t first, int64_t last) {
+    for (int64_t block = first; block < last; ++block) {
+      f(block * kChannelBlock, std::min((block + 1) * kChannelBlock, channels));
+    }
+  });
+}
+
 // out[c] = the sum of partial[k * stride + c] over k < count in order, in double.
 template <typename A>
 void sum_chunks(const A* partial, int64_t count, int64_t stride, int64_t channels, A* out) {
-  constexpr int64_t kBlock = 64;
-  torch::stable::parallel_for(0, ceil_div(channels, kBlock), 16, [&](int64_t first, int64_t last) {
-    for (int64_t c0 = first * kBlock; c0 < std::min(last * kBlock, channels); c0 += kBlock) {
-      const int64_t n = std::min(kBlock, channels - c0);
-      double sum[kBlock] = {};
-      for (int64_t k = 0; k < count; ++k) {
-        for (int64_t c = 0; c < n; ++c) sum[c] += static_cast<double>(partial[k * stride + c0 + c]);
-      }
-      for (int64_t c = 0; c < n; ++c) out[c0 + c] = static_cast<A>(sum[c]);
+  for_channel_blocks(channels, [&](int64_t c0, int64_t c1) {
+    double sum[kChannelBlock] = {};
+    for (int64_t k = 0; k < count; ++k) {
+      for (int64_t c = c0; c < c1; ++c) sum[c - c0] += static_cast<double>(partial[k * stride + c]);
     }
+    for (int64_t c = c0; c < c1; ++c) out[c] = static_cast<A>(sum[c - c0]);
   });
 }
 

@@ -68,7 +68,7 @@ void launch_backward(const BackwardCall& call, double slope) {
   const auto finish = [&](const A* partial, const Tensor& out) {
     if (partial == nullptr) return;
     sum_partials<<<blocks(sum_grid(1, up.channels)), kThreads, 0, stream>>>(partial, count, up.channels,
-                                                                         out.mutable_data_ptr<A>());
+                                                                            out.mutable_data_ptr<A>());
     STD_CUDA_KERNEL_LAUNCH_CHECK();
   };
   finish(dshift, call.dshift);

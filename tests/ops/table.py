@@ -79,6 +79,12 @@ def affine_leaky_relu_backward_sample(
     return Sample((g, bits, x, *values, *how), _smooth(shape, dtype, layout))
 
 
+def channel_moments_sample(shape: tuple[int, ...], dtype: torch.dtype, layout: str, device: torch.device) -> Sample:
+    """About a mean that is not 0."""
+    x = lay(normal(shape, dtype, device).add(2), layout)
+    return Sample((x, layout == "channels_last"), _smooth(shape, dtype, layout))
+
+
 def rows_sample(arguments: str, shape: tuple[int, ...], dtype: torch.dtype, layout: str, device: torch.device) -> Sample:
     """`arguments`: which of an operator's there are, in order; `-` is None. `out` is dense, `b` and `beta` have gaps."""
     wide = reference.accumulation_dtype(dtype)
@@ -126,8 +132,7 @@ TABLE = {
             partial(affine_leaky_relu_sample, factor, with_scale),
             (0.0, 0.0),
         )
-        for factor in (1, 2)
-        for with_scale in (False, True)
+        for factor, with_scale in ((1, False), (2, True))
     },
     **{
         f"affine_leaky_relu_backward {what}{' upsampled' * (factor == 2)}": Case(
@@ -136,9 +141,11 @@ TABLE = {
             partial(affine_leaky_relu_backward_sample, factor, what),
             (0.0, 1e-5, 1e-5),
         )
-        for factor in (1, 2)
-        for what in BACKWARDS
+        for factor, what in zip((1, 2, 2, 1), BACKWARDS, strict=True)
     },
+    "channel_moments": Case(
+        torch.ops.bigan.channel_moments.default, reference.channel_moments, channel_moments_sample, (1e-5, 1e-5)
+    ),
     **{
         f"{name}({arguments})": Case(
             getattr(torch.ops.bigan, name).default,

@@ -94,7 +94,7 @@ def test_nothing_depends_on_the_number_of_threads(format_: torch.memory_format, 
 
 
 def test_outputs_past_the_caches_are_the_same() -> None:
-    """Stores that go around the caches are taken from 12 MiB on."""
+    """Stores that go past the caches are taken from 16 MiB on."""
     for dtype in (torch.float32, torch.bfloat16):
         x = torch.randn(8, 64, 64, 64).to(dtype).contiguous(memory_format=torch.channels_last)
         scale = torch.randn(64)

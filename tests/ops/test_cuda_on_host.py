@@ -157,6 +157,23 @@ def test_affine_leaky_relu(
                 torch.testing.assert_close(dscale, twin[2], rtol=1e-5, atol=1e-3)
 
 
+@pytest.mark.parametrize("vector", [True, False])
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("channels_last", [True, False])
+def test_channel_moments(compiled: Callable[[str], ctypes.CDLL], dtype: torch.dtype, vector: bool, channels_last: bool) -> None:
+    generator = torch.Generator().manual_seed(0)
+    for shape in (*PICTURES, (3, 70, 20, 16)):
+        x = (torch.randn(shape, generator=generator) + 5).to(dtype)
+        x = x.contiguous(memory_format=reference.memory_format(4, channels_last))
+        mean, var = torch.empty(2, shape[1], dtype=reference.accumulation_dtype(dtype)).unbind()
+        extent = upsample(shape, 1, channels_last)
+        call(compiled("affine_leaky_relu_on_host.cpp"), "moments", dtype, x, *extent, vector, mean, var)
+        wanted = reference.channel_moments(x.double(), channels_last)
+        torch.testing.assert_close((mean.double(), var.double()), wanted, rtol=1e-5, atol=1e-12)
+
+
+@pytest.mark.parametrize("vector", [True, False])
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_rows(compiled: Callable[[str], ctypes.CDLL], dtype: torch.dtype, vector: bool) -> None:
     library = compiled("rows_on_host.cpp")
     generator = torch.Generator().manual_seed(0)
