@@ -5,6 +5,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from bigan.game import Group
+from bigan.norms import track
+from bigan.ops import channel_moments, fold_batch_norm
 from bigan.precision import wide
 
 
@@ -33,32 +35,24 @@ class GlobalBatchNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise by the global batch's moments in training, by the running ones in evaluation."""
+        scale, shift = self.fold(x)
+        shape = (1, self.channels) + (1,) * (x.ndim - 2)
+        return (wide(x) * scale.view(shape) + shift.view(shape)).to(x.dtype)
+
+    def fold(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the scale and the shift [C] that `forward` applies to x; the running moments move once in training."""
         mean, var = self.running_mean, self.running_var
         if self.training or mean is None or var is None:
             mean, var = self._moments(x)
-        shape = (1, self.channels) + (1,) * (x.ndim - 2)
-        y = (wide(x) - mean.view(shape)) * torch.rsqrt(var + self.eps).view(shape)
-        if self.weight is not None:
-            y = y * self.weight.view(shape) + self.bias.view(shape)
-        return y.to(x.dtype)
+        return fold_batch_norm(mean, var, self.weight, self.bias, self.eps)
 
     def _moments(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        dims = [d for d in range(x.ndim) if d != 1]
-        x = wide(x)
         over_ranks = self.group.mean if self.training else _same  # rank 0 samples alone, in evaluation
-        mean = over_ranks(x.mean(dims))
-        var = over_ranks((x - mean.view((1, -1) + (1,) * (x.ndim - 2))).square().mean(dims))
-        self._track(mean.detach(), var.detach(), self.group.size * x.numel() // self.channels)
+        mine, spread = channel_moments(x)
+        mean = over_ranks(mine)
+        var = over_ranks(spread + (mine - mean).square())
+        track(self, mean.detach(), var.detach(), self.group.size * x.numel() // self.channels)
         return mean, var
-
-    @torch.no_grad()
-    def _track(self, mean: Tensor, var: Tensor, count: int) -> None:
-        if not self.training or self.running_mean is None or self.running_var is None or self.num_batches_tracked is None:
-            return
-        self.num_batches_tracked.add_(1)
-        rate = 1.0 / self.num_batches_tracked.item() if self.momentum is None else self.momentum
-        self.running_mean.lerp_(mean, rate)
-        self.running_var.lerp_(var * (count / max(count - 1, 1)), rate)
 
 
 def _same(tensor: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from bigan.networks.upsampling import UpsampleConv2d
 from bigan.ops import bias_leaky_relu
 from bigan.precision import wide
 from bigan.pullback import Cotangent, Pull, Trace, kind, kink, row_products
@@ -149,7 +150,7 @@ def pyramid(shape: tuple[int, int, int], smallest: int = 4) -> tuple[int, tuple[
 def init_normal(module: nn.Module, std: float = 0.02) -> None:
     """DCGAN's initialisation (Radford et al., 2016, section 4): weights N(0, std²), batch-norm scales N(1, std²), biases 0."""
     for layer in module.modules():
-        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
+        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | UpsampleConv2d | nn.Linear):
             nn.init.normal_(layer.weight, 0.0, std)
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
@@ -164,9 +165,11 @@ def init_kaiming(module: nn.Module, slope: float = 0.2) -> None:
     """
     gain = nn.init.calculate_gain("leaky_relu", slope)
     for layer in module.modules():
-        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
+        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | UpsampleConv2d | nn.Linear):
             fan_in = layer.weight[0].numel()
-            if isinstance(layer, nn.ConvTranspose2d):
+            if isinstance(layer, UpsampleConv2d):  # the nine taps of the 3×3 convolution, whatever pixels they read
+                fan_in = layer.weight[:, 0].numel()
+            elif isinstance(layer, nn.ConvTranspose2d):
                 fan_in = layer.weight[:, 0].numel() / math.prod(layer.stride)
             nn.init.normal_(layer.weight, 0.0, gain / math.sqrt(fan_in))
             if layer.bias is not None:

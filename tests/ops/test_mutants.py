@@ -9,6 +9,8 @@ from .tree import Tree
 
 OPS = ("tests/ops/test_table.py", "-k", "test_operator and not compiles and (float64 or float32)")
 HOST = ("tests/ops/test_cuda_on_host.py",)
+NORM = ("tests/ops/test_batch_norm_leaky_relu.py",)
+LAYERS = ("tests/unit/test_upsampling.py",)
 PULLBACK = ("tests/unit/test_pullback.py", "-k", "free_samples")
 
 
@@ -45,12 +47,19 @@ INTERPRETED = [
         "-sums.sum(0) if",
         ("tests/ops/test_bias_leaky_relu.py",),
     ),
+    Mutant("gradient through the variance", "bigan/ops/batch_norm_leaky_relu.py", "r * r * -0.5", "r * -0.5", NORM),
+    Mutant("gradient through the mean", "bigan/ops/batch_norm_leaky_relu.py", "b = -a * mean", "b = a * mean", NORM),
+    Mutant("second order", "bigan/ops/affine_leaky_relu.py", "needs_x and s is not None, needs", "False, needs", NORM),
+    Mutant("folded kernel", "bigan/networks/upsampling.py", "third, second + third", "third, second - third", LAYERS),
+    Mutant("running variance", "bigan/norms.py", "count / max(count - 1, 1)", "1.0", LAYERS),
 ]
 ON_HOST = [
     Mutant("mask", "csrc/bias_leaky_relu.h", "return bit ? g : g * slope;", "return bit ? g * slope : g;", HOST),
     Mutant("sign", "csrc/bias_leaky_relu.h", "return z > A(0);", "return z < A(0);", HOST),
     Mutant("bias", "csrc/cuda/mask_multiply.cuh", "product[k] + addend[k]", "product[k] - addend[k]", HOST),
     Mutant("shift of the bits", "csrc/bias_leaky_relu.h", "(i & 7)", "(i & 3)", HOST),
+    Mutant("place of the copies", "csrc/affine_leaky_relu.h", "at += up.below();", "at += up.right();", HOST),
+    Mutant("pivot", "csrc/cuda/channel_moments.cuh", "*mean = pivot + shift;", "*mean = pivot;", HOST),
 ]
 COMPILED = [
     Mutant("mask", "csrc/cpu/vec8.h", "static_cast<__mmask8>(~bits), v", "static_cast<__mmask8>(bits), v"),
