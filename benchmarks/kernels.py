@@ -17,6 +17,7 @@ from pathlib import Path
 
 import torch
 from critic_rows import critic_rows
+from generator_rows import generator_rows
 from op_rows import op_rows
 from timing import Row, median_row
 
@@ -73,7 +74,7 @@ def table(rows: list[Row]) -> str:
 def measure() -> list[Row]:
     torch.manual_seed(0)
     torch.set_num_threads(1)
-    return [*op_rows(), *critic_rows()]
+    return [*op_rows(), *critic_rows(), *generator_rows()]
 
 
 def measure_in_processes(count: int) -> list[Row]:
