@@ -34,7 +34,8 @@
 #define BIGAN_TARGET_END _Pragma("GCC pop_options")
 #define BIGAN_UNROLL _Pragma("GCC unroll 16")
 #endif
-// For the body of a loop that is called a second time for what is left over.
+// For the body of a loop that is called a second time for what is left over, and for what takes such bodies: inlined,
+// their captures are registers; otherwise memory, read again after every store of a vector.
 #define BIGAN_INLINE __attribute__((always_inline))
 #define BIGAN_AVX2 "avx2,f16c"
 #define BIGAN_AVX512 "avx2,f16c,avx512f,avx512vl,avx512bw,avx512dq"
