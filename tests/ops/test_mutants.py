@@ -73,6 +73,9 @@ COMPILED = [
         ".times(scale.at(k, n)).plus(shift.at(k, n)).activated",
         ".times(scale.at(k, n)).activated",
     ),
+    Mutant("sign", "csrc/cpu/rows_kernels.inc", "return first.plus(V::load(b + at).times(betas));", "return first;"),
+    Mutant("shift", "csrc/cpu/affine_backward_kernels.inc", "if (shifts) to = to.plus(shift.at(k, n));", ""),
+    Mutant("square", "csrc/cpu/channel_moments_kernels.inc", "squares.plus(d.times(d))", "squares.plus(d)"),
 ]
 
 
