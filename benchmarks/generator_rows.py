@@ -1,6 +1,6 @@
 """What a generator does between its convolutions, and its upsampling convolutions, against eager PyTorch and its compiler."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 import torch.nn.functional as F
@@ -29,7 +29,7 @@ def laid_out(tensor: Tensor, dtype: torch.dtype) -> Tensor:
     return tensor.to(dtype).contiguous(memory_format=torch.channels_last)
 
 
-def gradients(y: Tensor, leaves: list[Tensor], g: Tensor) -> Thunk:
+def gradients(y: Tensor, leaves: list[Tensor], g: Tensor) -> Callable[[], tuple[Tensor, ...]]:
     return lambda: torch.autograd.grad(y, leaves, g, retain_graph=True)
 
 
