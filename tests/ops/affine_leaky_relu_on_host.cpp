@@ -5,7 +5,6 @@
 //
 #include "cuda/affine_leaky_relu.cuh"
 #include "cuda/channel_moments.cuh"
-#include "cuda/sum_partials.cuh"
 
 namespace {
 

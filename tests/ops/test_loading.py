@@ -9,6 +9,7 @@ import torch
 
 import bigan.ops
 from bigan.ops import _load, reference
+from bigan.ops.batch_norm_leaky_relu import SCHEMA
 
 PROBE = """
 import hashlib, sys
@@ -38,6 +39,8 @@ for dtype in reference.DTYPES:
                 arguments = (torch.randn(y.shape).to(dtype), bits, torch.randn(shape).to(dtype), bias, bias - 1, bias)
                 back = torch.ops.bigan.affine_leaky_relu_backward(*arguments, 0.2, factor, last, True, True)
                 outputs += [(values, y.nan_to_num(7.0)), (values, bits), (values, back[0]), (sums, back[1]), (sums, back[2])]
+            finite = x.nan_to_num(2.0, 3.0, -3.0)
+            outputs += [(sums, moment) for moment in torch.ops.bigan.channel_moments(finite, last)]
             for digest, t in outputs:
                 digest.update(t.contiguous().view(torch.uint8).numpy().tobytes())
 print(bigan.ops.backend().build.get("cpu_capability"), values.hexdigest(), sums.hexdigest())
@@ -76,7 +79,7 @@ def test_every_instruction_set_and_the_reference_give_the_same_bits() -> None:
 @needs_kernels
 def test_the_reference_has_the_compiled_schemas() -> None:
     compiled = {str(schema) for schema in torch._C._jit_get_all_schemas() if schema.name.startswith("bigan::")}
-    assert compiled == {str(torch._C.parse_schema(f"bigan::{schema}")) for schema in reference.SCHEMAS}
+    assert compiled == {str(torch._C.parse_schema(f"bigan::{schema}")) for schema in (*reference.SCHEMAS, SCHEMA)}
 
 
 @needs_kernels
