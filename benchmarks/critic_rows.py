@@ -123,7 +123,7 @@ def critic_rows() -> Iterator[Row]:
             check(theirs(), ours(), 1e-1 if bf16 else 1e-4)
             yield compare(f"{name}, {dtype}", theirs, ours, targets[bf16])
         for name, step, at_most in LIVE:
-            yield memory(f"{name}, {dtype}", *steps.pair(step), at_most)
+            yield memory(f"live bytes of {name}, {dtype}", *steps.pair(step), at_most)
         _, ours = steps.pair("r1")
         unit = "times eager's step without a penalty"
         yield price(f"real loss + R1 against the real loss alone, {dtype}", steps.without_penalty, ours, 1.33, unit=unit)

@@ -54,7 +54,7 @@ def activation_rows(shape: tuple[int, ...], dtype: torch.dtype, where: str) -> I
         compiled = torch.compile(lambda: eager(2))
         close(compiled(), eager(2), tolerance)
         unit = "times inductor's speed"
-        yield compare(f"affine + leaky ReLU + upsampling, {where}", compiled, lambda: ours(2), 1.5, unit=unit)
+        yield compare(f"affine + leaky ReLU + upsampling against inductor, {where}", compiled, lambda: ours(2), 1.5, unit=unit)
     g = laid_out(torch.randn(*shape[:2], 2 * shape[2], 2 * shape[3]), dtype)
     sides = gradients(eager(2), [x, *broad], g), gradients(ours(2), [x, scale, shift], g)
     for theirs, mine in zip(sides[0](), sides[1](), strict=True):

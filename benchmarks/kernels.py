@@ -57,10 +57,11 @@ def table(rows: list[Row]) -> str:
         f"{bigan.ops.backend().build.get('compiler', 'nobody')}",
         f"- date: {datetime.date.today()}, commit: {commit()}",
         "",
-        "Medians over alternated pairs of the thread's own time, with freed memory kept, then over processes.",
-        "Speed: eager's time over ours.",
+        "Medians over alternated pairs of the thread's own time, with freed memory kept, then over processes. The value is eager",
+        "PyTorch's (or, where the row says so, inductor's) time over ours; of a step against one without a penalty, and of live",
+        "bytes (MiB at the peak), ours over theirs. Targets of bf16 steps are meant for a CPU with AMX.",
         "",
-        "| what | eager ms | ours ms | speed | over processes | target | holds |",
+        "| what | theirs, ms or MiB | ours | value | over processes | target | holds |",
         "|---|---|---|---|---|---|---|",
     ]
     for row in rows:
