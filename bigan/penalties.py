@@ -4,10 +4,12 @@ Where a penalty is lazy (`every` > 1) it is taken at every k-th step of the crit
 StyleGAN2, 2020, appendix B).
 """
 
+import copy
 import functools
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Literal
+from weakref import WeakKeyDictionary
 
 import torch
 from annotated_types import Gt
@@ -21,6 +23,8 @@ from bigan.pullback.maps import dense_format
 from bigan.settings import BY_KIND, Count, NonNegative, settings
 
 _LOG = logging.getLogger("bigan.penalties")
+# What `obstacle` could not see, and need not be tried again.
+_REFUSED: WeakKeyDictionary[nn.Module, str] = WeakKeyDictionary()
 
 
 @settings
@@ -152,9 +156,19 @@ def by_autograd(critic: nn.Module, images: Tensor, condition: Tensor | None = No
     return logits, gradient
 
 
-def way(critic: nn.Module) -> str:
-    """One line for a run's start: how the critic's gradient penalties are computed, and which layer is why."""
+def way(critic: nn.Module, shape: Sequence[int] | None = None) -> str:
+    """One line for a run's start: how the critic's gradient penalties are computed, and which layer is why.
+
+    Args:
+        critic: as of `with_gradient`.
+        shape: of an image; a critic of images alone is then tried at one, as some layers tell only with an input.
+    """
     reason = obstacle(critic)
+    if reason is None and shape is not None:
+        try:
+            record(copy.deepcopy(critic), torch.zeros(1, *shape))
+        except NoPullbackError as error:
+            reason = str(error)
     return f"gradient penalties: {'recorded pullback' if reason is None else f'double backward, because {reason}'}"
 
 
@@ -179,7 +193,12 @@ def judge(
 
     Returns:
         logits by point, and penalty terms by the penalty's kind.
+
+    Raises:
+        ValueError: for no images.
     """
+    if not len(like):
+        raise ValueError("a critic's step needs at least one image a point")
     due = [penalty for penalty in penalties if step % penalty.every == 0]
     held = list(dict.fromkeys(penalty.at for penalty in due))
     names = list(dict.fromkeys((*held, "real", "fake")))
@@ -203,14 +222,14 @@ def judge(
 
 def _recorded(critic: nn.Module, images: Tensor, condition: Tensor | None, held: int) -> tuple[Tensor, Tensor] | None:
     """Logits and the first `held` gradients, or None where the critic has to take the autograd way."""
-    reason = obstacle(critic)
-    if reason is None and held == 0:
-        return wide(_call(critic, images, condition)), images[:0]
+    reason = _REFUSED.get(critic) or obstacle(critic)
+    if held == 0:
+        return (wide(_call(critic, images, condition)), images[:0]) if reason is None else None
     if reason is None:
         try:
             return record(critic, images, condition, held)
         except NoPullbackError as error:
-            reason = str(error)
+            reason = _REFUSED[critic] = str(error)
     _say_once(reason)
     return None
 

@@ -50,7 +50,7 @@ class GAN:
                 Move(player="generator", loss=self.generator_loss),
             ),
             sample=self.sample,
-            notes=(way(critic),) if self.penalties else (),
+            notes=(way(critic, shape),) if self.penalties else (),
         )
 
     def critic_loss(self, ctx: Context) -> Terms:

@@ -5,6 +5,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from bigan.networks.upsampling import UpsampleConv2d
 from bigan.ops import bias_leaky_relu
@@ -99,7 +100,18 @@ class ProjectionCritic(nn.Module):
         return self.head(features).squeeze(1) + (self.classes(labels) * features).sum(1)
 
 
-@kind(ProjectionCritic, parts=lambda critic: [("trunk", critic.trunk), ("head", critic.head)])
+def _head_refused(critic: ProjectionCritic) -> str | None:
+    plain = [parametrize.type_before_parametrizations(layer) for layer in (critic.head, critic.classes)]
+    if plain != [nn.Linear, nn.Embedding] or critic.classes.max_norm is not None or critic.classes._forward_hooks:
+        return "has another head than a linear layer and an embedding"
+    return None
+
+
+@kind(
+    ProjectionCritic,
+    parts=lambda critic: [("trunk", critic.trunk), ("head", critic.head)],
+    refuses=_head_refused,
+)
 def _projection(critic: ProjectionCritic, images: Tensor, trace: Trace) -> tuple[Tensor, Pull]:
     features, pull = trace.run(critic.trunk, images)
     weight, bias, classes = (

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from bigan.ops import bias_leaky_relu_
 from bigan.ops.reference import accumulation_dtype, lies_channels_last
@@ -25,7 +26,7 @@ def no_parts(layer: nn.Module) -> tuple[()]:
 
 
 def linear(
-    *types: type[nn.Module], refuses: Callable[[Any], str | None] = lambda layer: None, new: bool = True
+    *types: type[nn.Module], refuses: Callable[[Any], str | None] = lambda layer: None, new: bool = False
 ) -> Callable[[Callable[[Any, Tensor], tuple[Tensor, Adjoint]]], object]:
     """Teach `record` a linear map without parameters: decorate a function from (layer, input) to (output, adjoint).
 
@@ -34,7 +35,7 @@ def linear(
     Args:
         types: the classes.
         refuses: as of `kind`.
-        new: the output never shares memory with the input.
+        new: the output never shares memory with the input, and a kink after it may work in place.
     """
 
     def refused(layer: nn.Module) -> str | None:
@@ -62,18 +63,25 @@ def affine(*types: type[nn.Module], refuses: Callable[[Any], str | None] = lambd
 
     def run(layer: nn.Module, x: Tensor, trace: Trace) -> tuple[Tensor, Pull]:
         def pull(above: Cotangent) -> Cotangent:
-            held, term = _vector_product(layer, x[: trace.held], above.held)
-            trace.add_held(term)
-            if len(x) == trace.held:
-                return Cotangent(held, held.detach())
-            free, term = _vector_product(layer, x[trace.held :], above.whole[trace.held :])
-            with trace.recording():
-                trace.add_free(row_products(above.whole[trace.held :], layer(x[trace.held :])))
-            return Cotangent(held, torch.cat([held.detach(), free.detach()]))
+            with trace.autocast():
+                held, term = _vector_product(layer, x[: trace.held], above.held)
+                trace.add_held(term)
+                if len(x) == trace.held:
+                    return Cotangent(held, held.detach())
+                free, _ = _vector_product(layer, x[trace.held :], above.whole[trace.held :])
+                with trace.recording():
+                    trace.add_free(row_products(above.whole[trace.held :], layer(x[trace.held :])))
+                return Cotangent(held, torch.cat([held.detach(), free.detach()]))
 
-        return layer(x), pull
+        with trace.autocast():
+            return layer(x), pull
 
-    kind(*types, parts=no_parts, refuses=refuses)(run)
+    def refused(layer: nn.Module) -> str | None:
+        # Spectral norm would iterate at each of the readings.
+        parametrized = any(parametrize.is_parametrized(part) for part in layer.modules())
+        return "is parametrized, and run several times a pass" if parametrized else refuses(layer)
+
+    kind(*types, parts=no_parts, refuses=refused)(run)
 
 
 def _vector_product(layer: nn.Module, x: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:
@@ -88,6 +96,8 @@ def _vector_product(layer: nn.Module, x: Tensor, g: Tensor) -> tuple[Tensor, Ten
 
 def weighted(layer: nn.Module, over: Bilinear, x: Tensor, trace: Trace, channels: int) -> tuple[Tensor, Pull]:
     """A map with a weight and perhaps a bias, whose output has its channels in that dimension."""
+    if x.dim() < 2:
+        raise NoPullbackError(f"{type(layer).__name__} of an input {list(x.shape)} is not recorded")
     first_layer = x is trace.images
     x, weight, bias = trace.cast(x), trace.cast(trace.parameter(layer, "weight")), trace.parameter(layer, "bias")
     y = over.forward(x, weight, None if bias is None else bias.to(weight.dtype))
@@ -179,12 +189,12 @@ def _relu(layer: nn.ReLU, x: Tensor, trace: Trace) -> tuple[Tensor, Pull]:
     return kink(x, None, 0.0, trace)
 
 
-@linear(nn.Identity, new=False)
+@linear(nn.Identity)
 def _identity(layer: nn.Identity, x: Tensor) -> tuple[Tensor, Adjoint]:
     return x, lambda g: g
 
 
-@linear(nn.Flatten, new=False)
+@linear(nn.Flatten)
 def _flatten(layer: nn.Flatten, x: Tensor) -> tuple[Tensor, Adjoint]:
     y, shape = layer(x), x.shape[1:]
     if len(y) != len(x):
@@ -192,7 +202,7 @@ def _flatten(layer: nn.Flatten, x: Tensor) -> tuple[Tensor, Adjoint]:
     return y, lambda g: g.reshape(len(g), *shape)
 
 
-@linear(nn.AvgPool2d)
+@linear(nn.AvgPool2d, new=True)
 def _average(layer: nn.AvgPool2d, x: Tensor) -> tuple[Tensor, Adjoint]:
     shape, format_ = x.shape[1:], dense_format(x)
     settings = (_pair(layer.kernel_size), _pair(layer.stride), _pair(layer.padding))
@@ -218,7 +228,7 @@ def _upsample_refused(layer: nn.Upsample) -> str | None:
     return None if all(f is not None and float(f).is_integer() for f in factors) else "has no whole scale_factor"
 
 
-@linear(nn.Upsample, nn.UpsamplingNearest2d, refuses=_upsample_refused)
+@linear(nn.Upsample, nn.UpsamplingNearest2d, refuses=_upsample_refused, new=True)
 def _upsample(layer: nn.Upsample, x: Tensor) -> tuple[Tensor, Adjoint]:
     if x.dim() != 4:
         raise NoPullbackError(f"Upsample of {list(x.shape)} is not recorded")

@@ -74,7 +74,10 @@ def verify(critic: nn.Module, images: Tensor, condition: Tensor | None = None) -
     Raises:
         AssertionError: if a value or a gradient differs by more than 1e-9 of all gradients together.
         NoPullbackError: if the critic cannot be recorded.
+        ValueError: for a single image.
     """
+    if len(images) < 2:
+        raise ValueError("verify needs two images or more, as it tests free samples beside held ones")
     images = images.detach().double()
     for held in (len(images), 1):
         results = []

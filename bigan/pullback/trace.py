@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from bigan.ops import row_dot
 from bigan.precision import wide
 from bigan.pullback.registry import NoPullbackError, kind_of, refusal
 
@@ -96,9 +97,10 @@ class Trace:
 
     def chain(self, layers: Iterable[nn.Module], x: Tensor) -> tuple[Tensor, Pull]:
         """Layers one after the other."""
-        pulls: list[Pull] = []
+        entry, pulls = x, []
         for layer in layers:
-            self._spare = x if pulls and x is self._newest else None
+            # Not what came in, which a layer may have handed on as it is: whoever runs this chain may read it again.
+            self._spare = x if x is not entry and x is self._newest else None
             x, pull = self._run(layer, x)
             pulls.append(pull)
 
@@ -170,6 +172,12 @@ class Trace:
                 self._parameters[key] = getattr(layer, name)
         return self._parameters[key]
 
+    def autocast(self) -> AbstractContextManager[object]:
+        """Within, layers compute in the type that autocast asked for around the pass."""
+        device = self.images.device.type
+        # Without the cache: what is cast unrecorded would be found again where it is recorded.
+        return torch.autocast(device, self._dtype, enabled=self._dtype is not None, cache_enabled=False)
+
     def cast(self, x: Tensor) -> Tensor:
         """An input or a weight in the type in which maps with weights compute: autocast's."""
         if self._dtype is None or x.dtype == torch.float64:
@@ -203,5 +211,5 @@ class Trace:
 
 
 def row_products(a: Tensor, b: Tensor) -> Tensor:
-    """Each sample's inner product, [N, …] and [N, …] → [N]."""
-    return (wide(a) * wide(b)).flatten(1).sum(1)
+    """Each sample's inner product, [N, …] and [N, …] → [N], in float32 or wider."""
+    return row_dot(wide(a), wide(b))

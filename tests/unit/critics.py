@@ -99,7 +99,7 @@ def _block(draw: st.DrawFn, channels: int, side: int, depth: int) -> tuple[nn.Mo
             return nn.ConvTranspose2d(channels, after, 3, 2), after
         case "residual" if depth:
             first = _activation(draw, channels) if draw(st.booleans()) else nn.Identity()
-            body = nn.Sequential(first, nn.Conv2d(channels, after, 3, padding=1), BiasLeakyReLU(after))
+            body = nn.Sequential(nn.Identity(), first, nn.Conv2d(channels, after, 3, padding=1), BiasLeakyReLU(after))
             shortcut = None if after == channels and draw(st.booleans()) else nn.Conv2d(channels, after, 1)
             return Residual(body, shortcut, draw(st.sampled_from([1.0, 0.5**0.5]))), after
         case "nest" if depth:

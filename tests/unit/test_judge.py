@@ -105,6 +105,25 @@ def test_the_way_is_said() -> None:
     assert way(layers) == f"gradient penalties: double backward, because {reason}"
 
 
+def test_a_critic_without_penalties_says_nothing_of_them(caplog: pytest.LogCaptureFixture) -> None:
+    critic = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(192), nn.Linear(192, 1)).double()
+    logits, terms = judge(critic, (), 0, points("real", "fake"), images(3))
+    assert set(logits) == {"real", "fake"}
+    assert terms == {}
+    assert caplog.records == []
+
+
+def test_what_only_an_input_tells_is_said_at_the_start() -> None:
+    critic = nn.Sequential(nn.Conv2d(2, 1, 3), nn.Flatten(0))
+    assert way(critic) == "gradient penalties: recorded pullback"
+    assert way(critic, SHAPE).endswith("double backward, because Flatten(0) of [1, 1, 6, 10] joins samples")
+
+
+def test_an_empty_batch_is_refused() -> None:
+    with pytest.raises(ValueError, match="at least one image"):
+        judge(linear_critic(1.0), (), 0, points("real", "fake", count=0), images(0))
+
+
 def test_a_critic_whose_input_has_no_pullback_takes_the_other_way(caplog: pytest.LogCaptureFixture) -> None:
     critic = nn.Sequential(nn.Conv2d(2, 1, 3), nn.Flatten(0)).double()  # one number a patch
     logits, gradient = [with_gradient(critic, images(3)) for _ in range(2)][-1]

@@ -96,6 +96,24 @@ def test_gradients_in_float32(drawn: Drawn) -> None:
     assert error(found, wanted) <= 1e-5
 
 
+@many
+@given(critics(), st.data())
+def test_every_critic_runs_under_autocast(drawn: Drawn, data: st.DataObject) -> None:
+    """In bf16: near the gradients of fp64, as far as its kinks allow, and in the types that are promised."""
+    held = data.draw(st.integers(1, len(drawn.images)))
+    narrow = drawn.to(torch.float32)
+    with torch.autocast("cpu", torch.bfloat16):
+        logits, gradient = record(narrow.critic, narrow.images, narrow.condition, held)
+        loss = F.softplus(-logits).mean() + gradient.square().sum()
+    assert logits.dtype == gradient.dtype == torch.float32
+    found = gradients(narrow.critic, loss)
+    assert all(g.isfinite().all() for g in found)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        twin = drawn.to(torch.float32).critic
+        plain = twin(narrow.images) if narrow.condition is None else twin(narrow.images, narrow.condition)
+    assert error([logits.detach()], [plain.float()]) < 0.1 or float(plain.abs().max()) < 0.1
+
+
 @pytest.mark.parametrize("format_", [torch.contiguous_format, torch.channels_last], ids=str)
 @pytest.mark.parametrize("held", [2, 6])
 def test_under_autocast_the_error_is_autograds(format_: torch.memory_format, held: int) -> None:

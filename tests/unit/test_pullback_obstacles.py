@@ -5,6 +5,7 @@ import re
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils.parametrizations import spectral_norm
 
 from bigan.networks.dcgan import DCGANCritic
 from bigan.networks.layers import ProjectionCritic, Residual
@@ -30,6 +31,31 @@ def test_what_stands_in_the_way_is_named(critic: nn.Module, reason: str) -> None
     found = obstacle(critic)
     assert found is not None
     assert re.search(reason, found), found
+
+
+def projection(**changes: object) -> nn.Module:
+    critic = ProjectionCritic(nn.Flatten(), 4, 2)
+    for name, value in changes.items():
+        setattr(critic, name, value)
+    return critic
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"head": nn.Sequential(nn.LeakyReLU(), nn.Linear(4, 1))},
+        {"classes": nn.Embedding(2, 4, max_norm=0.1)},
+        {"classes": nn.Linear(2, 4)},
+    ],
+    ids=str,
+)
+def test_another_head_stands_in_the_way(changes: dict[str, nn.Module]) -> None:
+    assert "another head" in str(obstacle(projection(**changes)))
+    assert obstacle(projection()) is None
+
+
+def test_an_affine_layer_with_spectral_norm_stands_in_the_way() -> None:
+    assert "is parametrized" in str(obstacle(nn.Sequential(spectral_norm(nn.ConvTranspose2d(3, 4, 3)))))
 
 
 def hooked() -> nn.Module:
@@ -75,6 +101,7 @@ def test_a_layer_that_overwrites_what_a_branch_reads_is_refused() -> None:
         (nn.Sequential(nn.Conv2d(1, 1, 3), nn.Flatten(0)), (1, 8, 8)),
         (nn.Sequential(nn.Flatten(0), nn.LeakyReLU()), (3, 1)),
         (nn.Sequential(Residual(nn.Conv2d(1, 3, 1))), (2, 1, 1, 1)),
+        (nn.Linear(4, 4), (4,)),
     ],
 )
 def test_an_input_without_a_pullback_is_refused(critic: nn.Module, shape: tuple[int, ...]) -> None:

@@ -1,5 +1,8 @@
 """Layers of one's own, and what stands in the way of a recorded pullback."""
 
+import re
+from pathlib import Path
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -149,6 +152,18 @@ def test_verify_finds_a_mistake(mistake) -> None:
         verify(mistake(), images())
 
 
+def test_the_page_of_the_documentation_runs() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "gradient-penalties.md").read_text()
+    blocks = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    assert len(blocks) == 4
+    exec("\n".join(blocks), {"__name__": "page"})
+
+
+def test_verify_wants_free_samples() -> None:
+    with pytest.raises(ValueError, match="two images or more"):
+        verify(critic_of(), images()[:1])
+
+
 def test_linear_refuses_parameters() -> None:
     linear(Gain)(lambda layer, x: (layer(x), lambda g: g * layer.gain))
     assert "has parameters" in str(obstacle(critic_of(Gain())))
@@ -165,6 +180,11 @@ def test_a_pullback_of_the_wrong_shape_is_refused(pull, reason: str) -> None:
     kind(Blur)(lambda layer, x, trace: (layer(x), pull))
     with pytest.raises(RuntimeError, match=f"pullback of Blur {reason}"):
         record(critic_of(nn.Conv2d(1, 1, 1), Blur()), images().float(), held=2)
+
+
+class Viewed(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.view_as(x)
 
 
 class Dense(nn.Module):
@@ -186,6 +206,7 @@ def test_nothing_is_overwritten_that_is_read_again() -> None:
         y, pull_act = trace.run(layer.act, h)
         return y + h, lambda above: pull(pull_act(above).plus(above))
 
+    linear(Viewed)(lambda layer, x: (layer(x), lambda g: g))
     x = images()
     before = x.clone()
     act = nn.LeakyReLU(0.2)
@@ -194,6 +215,10 @@ def test_nothing_is_overwritten_that_is_read_again() -> None:
         nn.Sequential(nn.Conv2d(1, 1, 1), Residual(nn.Sequential(act, nn.Conv2d(1, 1, 1)))),
         nn.Sequential(nn.Conv2d(1, 1, 1), Residual(nn.Sequential(nn.Identity(), act), nn.Sequential(act, nn.Conv2d(1, 1, 1)))),
         nn.Sequential(act, nn.Identity(), nn.Sequential(act), nn.Conv2d(1, 1, 1), nn.Identity(), act),
+        *[
+            nn.Sequential(nn.Conv2d(1, 1, 1), Residual(nn.Sequential(first, act)))
+            for first in (nn.Identity(), nn.Sequential(), Viewed(), nn.Sequential(nn.Identity(), nn.Identity()))
+        ],
     ):
         verify(critic_of(body), x)
     assert torch.equal(x, before)
