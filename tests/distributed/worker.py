@@ -31,7 +31,7 @@ ROUNDS = 20
 SGD_0 = {"kind": "sgd", "lr": 0.05}
 SGD_9 = {"kind": "sgd", "lr": 0.005, "momentum": 0.9}
 SLOW = {"kind": "sgd", "lr": 0.005}  # a penalty of weight 10 diverges at higher rates, and doubles every rounding on its way
-SLOW_9 = {"kind": "sgd", "lr": 0.0005, "momentum": 0.9}
+SLOW_9 = {"kind": "sgd", "lr": 0.001, "momentum": 0.9}
 ADAM = {"kind": "adam", "lr": 0.01}
 
 

@@ -58,10 +58,11 @@ ON_HOST = [
     Mutant("sign", "csrc/bias_leaky_relu.h", "return z > A(0);", "return z < A(0);", HOST),
     Mutant("bias", "csrc/cuda/mask_multiply.cuh", "product[k] + addend[k]", "product[k] - addend[k]", HOST),
     Mutant("shift of the bits", "csrc/bias_leaky_relu.h", "(i & 7)", "(i & 3)", HOST),
-    Mutant("place of the copies", "csrc/affine_leaky_relu.h", "at += up.below();", "at += up.right();", HOST),
+    Mutant("place of the copies", "csrc/affine_leaky_relu.h", "2 * (pixel + line * up.width)", "2 * (pixel + line)", HOST),
     Mutant("pivot", "csrc/cuda/channel_moments.cuh", "*mean = pivot + shift;", "*mean = pivot;", HOST),
 ]
 COMPILED = [
+    Mutant("next line of copies", "csrc/affine_leaky_relu.h", "at += up.below();", "at += up.right();"),
     Mutant("mask", "csrc/cpu/vec8.h", "static_cast<__mmask8>(~bits), v", "static_cast<__mmask8>(bits), v"),
     Mutant("mask, AVX2", "csrc/cpu/vec8.h", "_CMP_GT_OQ", "_CMP_LT_OQ", capability="avx2"),
     Mutant("kink, portable", "csrc/bias_leaky_relu.h", "return z > A(0);", "return z >= A(0);", capability="default"),
