@@ -24,6 +24,12 @@ def eager_critic(size: int = 64) -> nn.Sequential:
     return layers
 
 
+@torch.no_grad()
+def copy_parameters(source: nn.Module, into: nn.Module) -> None:
+    for theirs, ours in zip(into.parameters(), source.parameters(), strict=True):
+        theirs.copy_(ours)
+
+
 class Steps:
     """The steps of a critic, by PyTorch and by bigan, from the same weights at the same images."""
 
@@ -35,8 +41,7 @@ class Steps:
             for parameter in parameters:
                 if parameter.dim() == 1:
                     parameter.normal_(std=0.1)
-            for into, source in zip(self.theirs.parameters(), parameters, strict=True):
-                into.copy_(source)
+        copy_parameters(self.ours, self.theirs)
         for critic in (self.theirs, self.ours):
             critic.to(memory_format=torch.channels_last)
         self.real, self.fake = (torch.randn(N, 3, 64, 64).contiguous(memory_format=torch.channels_last) for _ in range(2))

@@ -16,13 +16,13 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from critic_rows import eager_critic
-from timing import SLOPE, Row
+from critic_rows import check, copy_parameters, eager_critic
+from timing import SLOPE, Row, commit
 from torch import Tensor, nn
 
 import bigan.ops
 from bigan.networks.dcgan import DCGANCritic
-from bigan.ops import bias_leaky_relu_
+from bigan.ops import affine_leaky_relu, bias_leaky_relu_
 from bigan.penalties import R1, by_autograd, with_gradient
 
 RESULTS = Path(__file__).with_name("results") / "gpu.md"
@@ -75,6 +75,7 @@ def operator_rows(device: Device, shape: tuple[int, ...], dtype: torch.dtype) ->
         ("bias + leaky ReLU", lambda: torch.ops.bigan.bias_leaky_relu(x, bias, SLOPE, True)),
         ("bias + leaky ReLU in place", lambda: bias_leaky_relu_(x, bias, SLOPE)),
         ("leaky ReLU backward + bias gradient", lambda: torch.ops.bigan.mask_multiply(g, None, bits, SLOPE, True, True)),
+        ("affine + leaky ReLU", lambda: affine_leaky_relu(x, bias, bias, SLOPE)),
     ):
         copy, ours = device.alternate(lambda: target.copy_(source), thunk)
         share = round(moved / ours / (2 * source.nbytes / copy), 2)
@@ -92,25 +93,25 @@ def critic_rows(device: Device) -> Iterator[Row]:
             size, count = 16, 2
         theirs, ours = eager_critic(size).to(device.name), DCGANCritic().build((3, size, size)).to(device.name)
         x = torch.randn(count, 3, size, size, device=device.name).contiguous(memory_format=torch.channels_last)
+        copy_parameters(ours, theirs)
         for critic in (theirs, ours):
             critic.to(memory_format=torch.channels_last)
         eager, recorded = step(theirs, x, by_autograd), step(ours, x, with_gradient)
+        check(eager(), recorded(), 1e-1)
         captured = target == 2.5
-        if captured and not device.dry:
-            recorded = capture(recorded)
-        before, after = device.alternate(eager, recorded)
+        before, after = device.alternate(eager, capture(recorded) if captured and not device.dry else recorded)
         speed = round(before / after, 2)
         name = f"real loss + R1, {size} px, N = {count}, bf16{', in a CUDA graph' if captured else ''}"
         yield Row(name, speed, "times eager's speed", target, speed >= target, before, after, speed, speed)
 
 
-def step(critic: nn.Module, x: Tensor, way: Callable[[nn.Module, Tensor], tuple[Tensor, Tensor]]) -> Thunk:
+def step(critic: nn.Module, x: Tensor, way: Callable[[nn.Module, Tensor], tuple[Tensor, Tensor]]) -> Callable[[], list[Tensor]]:
     parameters = list(critic.parameters())
 
-    def run() -> object:
+    def run() -> list[Tensor]:
         with torch.autocast(x.device.type, torch.bfloat16):
             loss = loss_of(way(critic, x))
-        return torch.autograd.grad(loss, parameters, allow_unused=True)
+        return list(torch.autograd.grad(loss, parameters, allow_unused=True, materialize_grads=True))
 
     return run
 
@@ -137,7 +138,7 @@ def table(rows: list[Row]) -> str:
         "",
         f"- hardware: {torch.cuda.get_device_name()}; kernels: {bigan.ops.backend()}",
         f"- versions: torch {torch.__version__}, CUDA {torch.version.cuda}",
-        f"- date: {datetime.date.today()}",
+        f"- date: {datetime.date.today()}, commit: {commit()}",
         "",
         "| what | theirs ms | ours ms | value | unit | target | holds |",
         "|---|---|---|---|---|---|---|",

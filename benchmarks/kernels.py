@@ -19,12 +19,11 @@ import torch
 from critic_rows import critic_rows
 from generator_rows import generator_rows
 from op_rows import op_rows
-from timing import Row, median_row
+from timing import Row, commit, median_row
 
 import bigan.ops
 
 RESULTS = Path(__file__).with_name("results") / "kernels.md"
-MEASURED = ("csrc", "bigan/ops", "bigan/pullback", "bigan/penalties.py", "bigan/networks", "setup.py", "benchmarks")
 
 
 def hardware() -> str:
@@ -35,15 +34,6 @@ def hardware() -> str:
         found = {key.strip(): value.strip() for key, value in fields.items()}
         model = f"{found.get('model name', model)}, family {found.get('cpu family')} model {found.get('model')}"
     return f"{model}; {torch.get_num_threads()} thread; kernels: {bigan.ops.backend().build.get('cpu_capability', 'reference')}"
-
-
-def commit() -> str:
-    git = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
-    if git.returncode != 0:
-        return "none yet"
-    command = ["git", "status", "--porcelain", "--untracked-files=no", "--", *MEASURED]
-    changed = subprocess.run(command, capture_output=True, text=True, check=True)
-    return git.stdout.strip() + (" and uncommitted changes" if changed.stdout else "")
 
 
 def table(rows: list[Row]) -> str:
@@ -57,9 +47,9 @@ def table(rows: list[Row]) -> str:
         f"{bigan.ops.backend().build.get('compiler', 'nobody')}",
         f"- date: {datetime.date.today()}, commit: {commit()}",
         "",
-        "Medians over alternated pairs of the thread's own time, with freed memory kept, then over processes. The value is eager",
-        "PyTorch's (or, where the row says so, inductor's) time over ours; of a step against one without a penalty, and of live",
-        "bytes (MiB at the peak), ours over theirs. Targets of bf16 steps are meant for a CPU with AMX.",
+        "Medians over alternated pairs of the thread's own time, with freed memory kept, then over processes. The value is",
+        "eager PyTorch's (or, where the row says so, inductor's) time over ours; of a step against one without a penalty, and",
+        "of live bytes (MiB at the peak), ours over theirs. Targets of bf16 steps are meant for a CPU with AMX.",
         "",
         "| what | theirs, ms or MiB | ours | value | over processes | target | holds |",
         "|---|---|---|---|---|---|---|",

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from timing import SLOPE, Row, close, compare
 from torch import Tensor
 
-from bigan.ops import bias_leaky_relu_, row_combine, squared_norm
+from bigan.ops import row_combine, squared_norm
 
 CRITIC = ((8, 64, 32, 32), (8, 128, 16, 16), (8, 256, 8, 8), (8, 512, 4, 4))
 LARGE = ((16, 64, 64, 64),)
@@ -42,12 +42,6 @@ def activation_rows(shapes: Sequence[tuple[int, ...]], dtype: torch.dtype, where
     def ours() -> list[Tensor]:
         return [forward(x, bias, SLOPE, True) for x, bias in zip(xs, biases, strict=True)]
 
-    def alone() -> list[Tensor]:
-        return [F.leaky_relu_(z, SLOPE) for z in zs]
-
-    def in_place() -> list[Tensor]:
-        return [bias_leaky_relu_(x, bias, SLOPE) for x, bias in zip(xs, biases, strict=True)]
-
     def eager_backward() -> list[Tensor]:
         gradients = [torch.ops.aten.leaky_relu_backward(g, z, SLOPE, False) for g, z in zip(gs, zs, strict=True)]
         return [*gradients, *[gradient.sum((0, 2, 3)) for gradient in gradients]]
@@ -60,8 +54,6 @@ def activation_rows(shapes: Sequence[tuple[int, ...]], dtype: torch.dtype, where
     for found, wanted in zip(our_backward(), eager_backward(), strict=True):
         close(found, wanted, 1e-5 if dtype == torch.float32 else 2e-2)
     yield compare(f"leaky ReLU backward + bias gradient, {where}", eager_backward, our_backward, 1.7)
-    # A convolution adds its own bias: this is all that a plain network pays. It runs last, as it works on its inputs.
-    yield compare(f"bias + leaky ReLU in place against leaky_relu_ alone, {where}", alone, in_place, 0.8)
 
 
 def penalty_rows(dtype: torch.dtype, name: str) -> Iterator[Row]:

@@ -1,6 +1,7 @@
 """How two ways of computing the same thing are compared: alternated pairs of times, and peaks of live bytes."""
 
 import statistics
+import subprocess
 import time
 import weakref
 from collections.abc import Callable, Sequence
@@ -11,6 +12,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 SLOPE = 0.2
+MEASURED = ("csrc", "bigan/ops", "bigan/pullback", "bigan/penalties.py", "bigan/networks", "setup.py", "benchmarks")
 Thunk = Callable[[], object]
 
 
@@ -119,3 +121,12 @@ def median_row(rows: Sequence[Row]) -> Row:
 def close(found: Tensor, wanted: Tensor, tolerance: float) -> None:
     error = float((found.double() - wanted.double()).norm() / wanted.double().norm().clamp_min(1e-30))
     assert error <= tolerance, f"outputs differ by {error:.1e}: not timed"
+
+
+def commit() -> str:
+    git = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
+    if git.returncode != 0:
+        return "none yet"
+    command = ["git", "status", "--porcelain", "--untracked-files=no", "--", *MEASURED]
+    changed = subprocess.run(command, capture_output=True, text=True, check=True)
+    return git.stdout.strip() + (" and uncommitted changes" if changed.stdout else "")
