@@ -85,12 +85,9 @@ class Convolution:
     def weight_gradient(self, x: Tensor, g: Tensor, weight: Tensor) -> Tensor:
         """The correlation of input and gradient."""
         if self._unfolds(x) and self._few(g[:, 0].numel(), weight):
-            pixels = g.permute(0, 2, 3, 1).flatten(0, 2).t()
-            windows = self._windows(x, weight, g.shape[2:])
-            rows = g.new_empty(len(weight), *weight.shape[2:], weight.shape[1])
-            for k, row in enumerate(rows.flatten(2).unbind(1)):  # row by row of the kernel, as the windows overlap
-                torch.mm(pixels, windows[..., k, :, :].flatten(3).flatten(0, 2), out=row)
-            return rows.permute(0, 3, 1, 2)
+            windows = self._windows(x, weight, g.shape[2:]).flatten(3).flatten(0, 2)
+            gradient = g.permute(0, 2, 3, 1).flatten(0, 2).t() @ windows
+            return gradient.view(len(weight), *weight.shape[2:], -1).permute(0, 3, 1, 2)
         zeros = [0] * len(self.size)
         return torch.ops.aten.convolution_backward.default(
             g, x, weight, None, self.stride, self.padding, self.dilation, False, zeros, self.groups, [False, True, False]

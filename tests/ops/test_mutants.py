@@ -122,6 +122,6 @@ def test_the_compiled_error_is_found(built: Tree, mutant: Mutant) -> None:
 def test_without_an_error_the_tests_pass(built: Tree) -> None:
     """The copy itself is in order: what fails above fails for its error."""
     built.build()
-    for tests in (OPS, HOST, PULLBACK):
+    for tests in (OPS, HOST, PULLBACK, NORM, LAYERS):
         done = built.test(*tests)
         assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
