@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from bigan.networks.dcgan import DCGANCritic
-from bigan.networks.layers import BiasLeakyReLU
+from bigan.networks.layers import BiasLeakyReLU, LeakyReLU
 from bigan.penalties import by_autograd
 from bigan.pullback import obstacle, record
 from bigan.pullback.maps import Convolution
@@ -73,7 +73,7 @@ class Margins(list[float]):
         for layer in critic.modules():
             if isinstance(layer, nn.LeakyReLU | nn.ReLU):
                 layer.register_forward_pre_hook(lambda layer, inputs: self.add(inputs[0]))
-            elif hasattr(layer, "slope"):
+            elif isinstance(layer, BiasLeakyReLU | LeakyReLU):
                 layer.register_forward_pre_hook(lambda layer, inputs: self.add(inputs[0] + shift(layer, inputs[0])))
 
     def add(self, z: Tensor) -> None:
