@@ -1,4 +1,4 @@
-"""What a data set is (`DataSpec`) and what a player is given of it (`Batch`). Imports torch alone: all may import it."""
+"""What a player is given of a data set (`Batch`), and what that is (`bigan.spec`). Imports torch alone: all may import it."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -6,34 +6,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from bigan.spec import ArraySpec, DataSpec, ImageSpec, image_shape
 
-@dataclass(frozen=True, kw_only=True)
-class DataSpec:
-    """What a game may know of a stream when it is built.
-
-    Attributes:
-        samples: how many samples one epoch has.
-        image_shape: (C, H, W) of its images, or None where the samples are no images.
-        classes: names of the classes, in the order of the labels; empty where there are none.
-    """
-
-    samples: int
-    image_shape: tuple[int, int, int] | None = None
-    classes: tuple[str, ...] = ()
-
-
-def image_shape(data: Mapping[str, DataSpec], stream: str) -> tuple[int, int, int]:
-    """The (C, H, W) of a stream that a game reads.
-
-    Raises:
-        ValueError: if there is no such stream, or it has no images.
-    """
-    if stream not in data:
-        raise ValueError(f"data.{stream}: is missing; the game reads it")
-    shape = data[stream].image_shape
-    if shape is None:
-        raise ValueError(f"data.{stream}: has no images; the game reads them")
-    return shape
+__all__ = ["ArraySpec", "Batch", "DataSpec", "ImageSpec", "image_shape"]
 
 
 @dataclass(frozen=True)
@@ -42,11 +17,14 @@ class Batch:
 
     Attributes:
         index: [N] int64, the position of each sample in the endless stream (epoch * samples + rank in the epoch's order).
-        fields: name → tensor [N, …]. Image streams have "images" [N, C, H, W] and, where there are classes, "labels" [N] int64.
+        fields: name → tensor [N, …]. "images" [N, C, H, W]; where the data set has them, "labels" [N] int64,
+            "attributes" [N, A] float32, "captions" [N, L] uint8 (UTF-8, zeros after its end), further images and arrays.
+        pictures: which fields are images: those that `to` brings to [-1, 1].
     """
 
     index: Tensor
     fields: Mapping[str, Tensor]
+    pictures: frozenset[str] = frozenset({"images"})
 
     def __post_init__(self) -> None:
         for name, tensor in self.fields.items():
@@ -70,20 +48,31 @@ class Batch:
         """[N] int64."""
         return self["labels"]
 
+    @property
+    def attributes(self) -> Tensor:
+        """[N, A] float32, in the order of the data set's names."""
+        return self["attributes"]
+
+    def texts(self, name: str = "captions") -> list[str]:
+        """A field of UTF-8 bytes [N, L] as N strings; waits for the device."""
+        return [bytes(row).rstrip(b"\0").decode("utf-8", "replace") for row in self[name].cpu().numpy()]
+
     def map(self, function: Callable[[Tensor], Tensor]) -> "Batch":
         """Apply one function to every tensor, the index included."""
-        return Batch(function(self.index), {name: function(tensor) for name, tensor in self.fields.items()})
+        return Batch(function(self.index), {name: function(tensor) for name, tensor in self.fields.items()}, self.pictures)
 
     def rows(self, start: int, count: int) -> "Batch":
         """Samples start … start + count - 1 of this batch."""
         return self.map(lambda tensor: tensor[start : start + count])
 
     def to(self, device: torch.device) -> "Batch":
-        """Move to a device, and bring images (every uint8 tensor [N, C, H, W]) to float32 in [-1, 1], channels_last."""
-        return self.map(lambda tensor: _scaled(tensor.to(device, non_blocking=True)))
+        """Move to a device, and there bring uint8 pictures to float32 in [-1, 1], channels_last."""
+        moved = self.map(lambda tensor: tensor.to(device, non_blocking=True))
+        fields = {name: _scaled(tensor) if name in self.pictures else tensor for name, tensor in moved.fields.items()}
+        return Batch(moved.index, fields, self.pictures)
 
 
 def _scaled(tensor: Tensor) -> Tensor:
-    if tensor.dtype != torch.uint8 or tensor.ndim != 4:
+    if tensor.dtype != torch.uint8:
         return tensor
     return tensor.contiguous(memory_format=torch.channels_last).float().div_(127.5).sub_(1.0)
