@@ -22,6 +22,10 @@ NEEDED: Mapping[str, str] = {
     "numpy": "1.26",
     "deepspeed": "0.19.5",
     "webdataset": "1.0",
+    "fsspec": "2024.2",
+    "aiohttp": "3.10",
+    "braceexpand": "0.1.7",
+    "opencv-python-headless": "4.11",
     "pillow": "10",
     "pydantic": "2.7",
     "pyyaml": "6",
@@ -29,6 +33,7 @@ NEEDED: Mapping[str, str] = {
     "safetensors": "0.4.3",
     "scikit-learn": "1.4",
     "scipy": "1.11",
+    "simplejpeg": "1.8",
     "typer": "0.15",
     "ninja": "",
     "pybind11": "2.12",
@@ -38,7 +43,12 @@ NEEDED: Mapping[str, str] = {
 A copy, so that the doctor also speaks where bigan's own metadata is missing or stale.
 """
 
-_MODULES = {"pillow": "PIL", "pyyaml": "yaml", "scikit-learn": "sklearn"}  # where the name differs
+_MODULES = {
+    "opencv-python-headless": "cv2",
+    "pillow": "PIL",
+    "pyyaml": "yaml",
+    "scikit-learn": "sklearn",
+}  # where the name differs
 
 GB = 1e9
 LEAST_DISK = 2 * GB  # a checkpoint of a large GAN is about one, and the old one stays until the new one is whole
