@@ -11,20 +11,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bigan.data.index import verify
 from bigan.data.pack import pack
-from bigan.data.source import open_source
+from bigan.data.sources import open_source
 
 from .pictures import folder_of, image, raw_samples, written
-
-MNIST = Path(__file__).parents[3] / "shared" / "data" / "mnist"
+from .sets import pickled
 
 
 def test_sub_folders_are_classes_in_sorted_order(tmp_path: Path) -> None:
     root = folder_of(tmp_path / "pets", "dog/1.png", "cat/2.png", "cat/deep/3.JPG", "cat/1.webp", "bird/x.bmp")
     source = open_source(str(root))
     assert source.classes == ("bird", "cat", "dog")
-    listing = [(key, label) for key, _, label in source]
+    listing = [(key, label) for key, _, label, *_ in source]
     assert listing == [("bird/x.bmp", 0), ("cat/1.webp", 1), ("cat/2.png", 1), ("cat/deep/3.JPG", 1), ("dog/1.png", 2)]
     assert source.description == "folder pets"
     assert source.items[2].load().size == (4, 6)
@@ -34,14 +32,14 @@ def test_a_flat_folder_has_no_classes(tmp_path: Path) -> None:
     for root in (folder_of(tmp_path / "flat", "b.png", "a.png"), folder_of(tmp_path / "wrapped", "all/b.png", "all/a.png")):
         source = open_source(str(root))
         assert source.classes == ()
-        assert [Path(key).name for key, _, label in source if label is None] == ["a.png", "b.png"]
+        assert [Path(key).name for key, _, label, *_ in source if label is None] == ["a.png", "b.png"]
 
 
 def test_what_operating_systems_add_is_left_out(tmp_path: Path) -> None:
     root = folder_of(tmp_path / "set", "a/1.png", "a/._1.png", "b/2.png", ".thumbs/1.png", "__MACOSX/a/1.png")
     (root / ".DS_Store").write_bytes(b"x")
     (root / "a" / "Thumbs.db").write_bytes(b"x")
-    assert [key for key, _, _ in open_source(str(root))] == ["a/1.png", "b/2.png"]
+    assert [key for key, *_ in open_source(str(root))] == ["a/1.png", "b/2.png"]
 
 
 def test_files_of_other_suffixes_are_listed(tmp_path: Path) -> None:
@@ -60,7 +58,7 @@ def test_files_of_other_suffixes_are_listed(tmp_path: Path) -> None:
         assert (np.asarray(source.items[1].load().convert("L")) == np.asarray(image(0))).all()  # the first frame
         assert source.others == others
         report = pack(source, tmp_path / f"out-{path.name}", size=4)
-        assert (report.manifest.samples, report.manifest.skipped) == (5, 4)
+        assert (report.manifest.spec.samples, report.manifest.skipped) == (5, 4)
         assert report.skipped == tuple((repr(n) if "\t" in n else n, "suffix not read") for n in others)
         assert pack(source, tmp_path / f"out-{path.name}", size=4).skipped == report.skipped
     before = open_source(str(root)).fingerprint
@@ -80,7 +78,7 @@ def test_links_are_followed_once(tmp_path: Path) -> None:
     folder_of(tmp_path / "elsewhere", "2.png")
     (root / "b").symlink_to(tmp_path / "elsewhere")
     (root / "a" / "loop").symlink_to(root)
-    assert [key for key, _, _ in open_source(str(root))] == ["a/1.png", "b/2.png"]
+    assert [key for key, *_ in open_source(str(root))] == ["a/1.png", "b/2.png"]
 
 
 def zip_of(folder: Path, path: Path, prefix: str = "", skip: str = "") -> Path:
@@ -113,8 +111,8 @@ def test_the_digits(tmp_path: Path) -> None:
     stack = np.stack([np.asarray(item.load()) for item in source])
     assert (stack.min(), stack.max()) == (0, 255)
     assert stack[:, 0, 0].mean() < 10  # the corner is background: black
-    packed = pack(source, tmp_path / "digits", size=8)
-    assert packed.manifest.image_shape == (1, 8, 8)
+    packed = pack(source, tmp_path / "digits", size=8, keep_order=True)
+    assert packed.manifest.spec.image_shape == (1, 8, 8)
     assert [shard.samples for shard in packed.manifest.shards] == [1000, 797]
     samples = raw_samples(tmp_path / "digits")
     assert [int(sample["cls"]) for sample in samples] == [item.label for item in source]
@@ -144,16 +142,6 @@ def test_idx_files(tmp_path: Path, zipped: bool) -> None:
         assert (np.stack([np.asarray(item.load()) for item in source]) == images).all()
         assert source.classes == ("0", "1", "2")
         assert [item.label for item in source] == [row % 3 for row in range(len(images))]
-
-
-@pytest.mark.skipif(not MNIST.is_dir(), reason="MNIST is not at ../shared/data/mnist")
-def test_mnist(tmp_path: Path) -> None:
-    source = open_source(str(MNIST), split="t10k", limit=300)
-    report = pack(source, tmp_path / "mnist", size=32)
-    assert report.manifest.image_shape == (1, 32, 32)
-    assert report.manifest.classes == tuple("0123456789")
-    assert report.manifest.samples == 300
-    verify(tmp_path / "mnist", checksums=True)
 
 
 def test_a_limit_keeps_every_class(tmp_path: Path) -> None:
@@ -190,7 +178,7 @@ def encrypted_zip(path: Path) -> Path:
         (lambda tmp: tmp / "nowhere", "nowhere: no such folder"),
         (lambda tmp: written(tmp / "empty" / "readme.txt", b"").parent, "empty: has no images"),
         (lambda tmp: written(tmp / "avif" / "a.avif", b"").parent, "avif: has no images"),
-        (lambda tmp: written(tmp / "notes.txt", b"hello"), "notes.txt: is no folder, zip or idx"),
+        (lambda tmp: written(tmp / "notes.txt", b"hello"), "notes.txt: is no folder, zip"),
         (lambda tmp: written(tmp / "broken.zip", b"PK\x03\x04" + bytes(50)), "broken.zip: is no folder, zip"),
         (lambda tmp: zip_of(folder_of(tmp / "x"), tmp / "empty.zip"), "empty.zip: has no images"),
         (lambda tmp: encrypted_zip(tmp / "secret.zip"), "secret.zip: is encrypted"),
@@ -218,3 +206,11 @@ def test_a_wrong_split_or_limit_is_refused(tmp_path: Path) -> None:
         open_source("digits", split="train")
     with pytest.raises(ValueError, match="limit: 0"):
         open_source(str(tmp_path / "idx"), limit=0)
+
+
+def test_the_digits_and_idx_files_pickle_light(tmp_path: Path) -> None:
+    pickled(open_source("digits", limit=20))
+    idx_files(tmp_path / "idx", "train")
+    pickled(open_source(str(tmp_path / "idx")))
+    root = folder_of(tmp_path / "folder", "a.png")
+    pickled(open_source(str(root)))
