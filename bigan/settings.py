@@ -10,6 +10,7 @@ from annotated_types import Ge, Gt, Lt
 from pydantic import ConfigDict, Discriminator, Strict
 
 Count = Annotated[int, Strict(), Ge(1)]
+Threads = Annotated[int, Strict(), Ge(1), Lt(1025)]
 Seed = Annotated[int, Strict(), Ge(0), Lt(2**64)]
 NonNegative = Annotated[float, Ge(0)]
 Positive = Annotated[float, Gt(0)]

@@ -1,107 +1,156 @@
-"""Read a packed data set by position: the settings (`Shards`), the stream they open, and reading ahead (`Prefetcher`)."""
+"""Read a packed data set by position: the settings (`Shards`) and the stream that they open."""
 
 import os
-import threading
-import time
-from collections import OrderedDict, deque
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Literal, Protocol, Self, final
+from threading import Lock
+from typing import Annotated, Literal, Self, final
 
 import numpy as np
 import torch
+from annotated_types import Ge
 from numpy.typing import NDArray
 
 from bigan.batch import Batch, DataSpec
-from bigan.data.decode import decode_sample
-from bigan.data.index import ShardIndex, verify
-from bigan.data.order import Order
-from bigan.settings import settings
+from bigan.data.buffers import Buffers
+from bigan.data.cache import ShardCache
+from bigan.data.decode import empty
+from bigan.data.faults import Faults, SampleError
+from bigan.data.fetch import is_remote
+from bigan.data.hashing import flips
+from bigan.data.manifest import ShardEntry
+from bigan.data.order import WINDOW, Order
+from bigan.data.places import Folder, Place, Remote
+from bigan.data.reader import ShardReader
+from bigan.settings import Count, Fraction, Positive, Threads, settings
 
 # Sets up to this size stay decoded in memory: a set that small is read over and over (1,797 digits: an epoch is a few
-# seconds), and decoding it each time would take the cores that train. Bytes of uint8 pixels, a process.
-CACHE_BYTES = 256 * 2**20
-OPEN_SHARDS = 256  # files a stream keeps open; the usual limit of a process is 1024
+# seconds), and decoding it each time would take the cores that train. Bytes, a process.
+DECODED_BYTES = 256 * 2**20
+
+UNSHUFFLED_BLOCK = 64
+
+_CHUNK = 32  # samples that a thread reads at once
 
 
 @settings
 class Shards:
-    """A data set that `bigan pack` made.
+    """A data set that `bigan pack` made, or `bigan index` indexed.
 
     Attributes:
-        path: the folder with its manifest.json.
+        path: the folder with its manifest.json, or the URL of one (http, https, s3, gs, file).
         flip: mirror a random half of the images left to right, decided by each image's position in the stream.
         workers: threads that decode. Two keep up with a training loop that shares its cores; raise it for large images.
         classes: how many classes the data must have; not checked unless given.
+        window: about how many samples are shuffled with each other; a set no larger is shuffled whole.
+        block: samples of a shard that stay together when windows are formed. Unless given, a whole shard where the packing
+            shuffled, and 64 where it did not, since such shards may be sorted by class.
+        bad_samples: the fraction of samples that may be bad and are replaced; one more ends the run.
+        cache: where shards of a URL are kept; $BIGAN_CACHE or ~/.cache/bigan unless given.
+        cache_gb: how much the cache may hold, in GB (10^9 bytes), over all runs that share it.
     """
 
     kind: Literal["shards"] = "shards"
     path: str
     flip: bool = False
-    workers: int = 2
-    classes: int | None = None
+    workers: Threads = 2
+    classes: Annotated[int, Ge(0)] | None = None
+    window: Count = WINDOW
+    block: Count | None = None
+    bad_samples: Fraction = 0.001
+    cache: str | None = None
+    cache_gb: Positive = 50.0
 
-    def __post_init__(self) -> None:
-        if self.workers < 1:
-            raise ValueError(f"workers: {self.workers}; at least 1 thread must decode")
+    @property
+    def where(self) -> str:
+        """The folder or URL, as an error names it."""
+        return self.path
 
     def open(self, seed: int) -> "ShardStream":
         """Check the folder and open the endless stream that this seed orders; ValueError naming what is wrong."""
         return ShardStream(self, seed)
+
+    def place(self) -> Place:
+        """Where the shards lie; nothing is read yet."""
+        if is_remote(self.path):
+            return Remote(self.path, ShardCache(cache_folder(self.cache), int(self.cache_gb * 1e9)))
+        return Folder(Path(self.path))
 
 
 @final
 class ShardStream:
     """The endless stream over a packed data set; what it gives is a function of (settings, seed, position) alone.
 
-    Threads may share it. Close it, or leave it to the garbage collector.
+    Threads may share it. Close it: what waits for the network keeps a process alive.
+
+    Attributes:
+        spec: what every sample has.
+        fingerprint: of the data, for a checkpoint to know it again.
+        faults: the bad samples that were met.
+        entries: the shards.
+        notes: what a run says when it starts.
     """
 
     spec: DataSpec
+    fingerprint: str
+    faults: Faults
+    entries: tuple[ShardEntry, ...]
+    notes: tuple[str, ...] = ()
 
-    def __init__(self, settings: Shards, seed: int, *, cache_bytes: int = CACHE_BYTES) -> None:
-        self._folder = Path(settings.path)
-        self._manifest = verify(self._folder)
-        if settings.classes not in (None, len(self._manifest.classes)):
-            raise ValueError(f"classes: the config says {settings.classes}, {self._folder} has {len(self._manifest.classes)}")
+    def __init__(self, settings: Shards, seed: int, *, decoded_bytes: int = DECODED_BYTES) -> None:
+        self._place = settings.place()
+        manifest = self._place.manifest()
+        if settings.classes not in (None, len(manifest.spec.classes)):
+            raise ValueError(f"classes: the config says {settings.classes}, {settings.path} has {len(manifest.spec.classes)}")
+        self.spec, self.fingerprint = manifest.spec, manifest.sha256
+        if settings.flip and not self.spec.image_shapes:
+            raise ValueError(f"flip: {settings.path} has no images")
+        counts = [entry.samples for entry in manifest.shards]
+        hint = "" if is_remote(settings.path) else f"; `bigan pack {settings.path} --check` lists them all"
+        self.faults = Faults(counts, settings.bad_samples, seed, hint)
+        self.entries = manifest.shards
+        self._refuse_missing()
         self._flip = settings.flip
-        self._order = Order(self._manifest.samples, seed)
-        manifest = self._manifest
-        self.spec = DataSpec(samples=manifest.samples, image_shape=manifest.image_shape, classes=manifest.classes)
-        self._ends = np.cumsum([shard.samples for shard in self._manifest.shards])
-        self._indices: dict[int, ShardIndex] = {}
-        self._files = _Files()
+        self._order = Order(counts, seed, settings.window, settings.block or (None if manifest.shuffled else UNSHUFFLED_BLOCK))
+        self._refuse_small_cache(settings)
+        self._ends = np.cumsum(counts)
+        self._starts = self._ends - np.array(counts)
+        self._reader = ShardReader(self._place, manifest, kept=3 * self._order.blocks_per_window)
+        self._announced = -1
         self._workers = settings.workers
         self._pool = ThreadPoolExecutor(settings.workers, thread_name_prefix="bigan-decode")
-        small = self.spec.samples * int(np.prod(self._manifest.image_shape)) <= cache_bytes
-        self._cache = _Rows.empty(self.spec.samples, self._manifest.image_shape) if small else None
-        self._cached = np.zeros(self.spec.samples if small else 0, dtype=bool)
+        small = self.spec.samples * sum(row.nbytes for row in empty(self.spec, 1).values()) <= decoded_bytes
+        # Pages that no row has touched stay the system's.
+        self._decoded = empty(self.spec, self.spec.samples) if small else None
+        self._is_decoded = np.zeros(self.spec.samples if small else 0, dtype=bool)
+        self._bad_seen = 0
+        self._buffers = Buffers()
+        self._lock = Lock()
 
     def read(self, start: int, count: int) -> Batch:
         """The samples at positions start … start+count-1 of the endless stream.
 
         Returns:
-            "images" uint8 [count, C, H, W] and, where the data has classes, "labels" int64 [count].
+            the fields that `spec` promises, on the CPU; "images" uint8 [count, C, H, W], channels_last.
 
         Raises:
-            ValueError: naming the shard and the key that cannot be read or is not what the manifest says.
+            ValueError: naming the shard and the key of a bad sample, if there are more of them than `bad_samples` allows.
         """
         samples = self._order.samples_at(start, count)
-        rows = self._decoded(samples)
-        if self._flip:
-            mirrored = flips(self._order.seed, start, count)
-            rows.images[mirrored] = rows.images[mirrored][..., ::-1]
-        fields = {"images": torch.from_numpy(rows.images)}
-        if self.spec.classes:
-            fields["labels"] = torch.from_numpy(rows.labels)
-        return Batch(torch.from_numpy(np.arange(start, start + count, dtype=np.int64)), fields)
+        self._announce(start, count)
+        rows = self._rows(samples)
+        return to_batch(self.spec, rows, start, flips(self._order.seed, start, count) if self._flip else None)
 
     def close(self) -> None:
         """End the threads and close the files."""
+        self.interrupt()
         self._pool.shutdown(wait=True, cancel_futures=True)
-        self._files.close()
+        self._reader.close()
+
+    def interrupt(self) -> None:
+        """End what waits for the network: reads that need it fail. Only to be closed afterwards."""
+        self._place.close()
 
     def __enter__(self) -> Self:
         return self
@@ -109,192 +158,118 @@ class ShardStream:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _decoded(self, samples: NDArray[np.int64]) -> "_Rows":
-        if self._cache is None:
-            rows = _Rows.empty(len(samples), self._manifest.image_shape)
+    def _refuse_missing(self) -> None:
+        """Shards that are missing as a whole count as bad samples before the first is read."""
+        gone = 0
+        for entry in self.entries:
+            if problem := self._place.missing(entry):
+                gone += 1 if os.path.isfile(self._place.name(entry)) else entry.samples
+                if gone > self.faults.allowed:
+                    raise ValueError(problem)
+
+    def _refuse_small_cache(self, settings: Shards) -> None:
+        """Two windows must fit: the one that is read and the one that is fetched, or shards would be fetched over and over."""
+        if is_remote(settings.path):
+            shards = min(len(self.entries), 2 * self._order.blocks_per_window)
+            need = sum(sorted((entry.bytes for entry in self.entries), reverse=True)[:shards])
+            if need > settings.cache_gb * 1e9:
+                raise ValueError(
+                    f"cache_gb: {settings.cache_gb:g} cannot hold two windows of {settings.window} samples ({need / 1e9:.3g} "
+                    f"GB, from {shards} shards); raise it, or lower window, or set block to the samples of a shard"
+                )
+
+    def _announce(self, start: int, count: int) -> None:
+        """Tell the place which shards are needed next: those of this window and of the one after it, once a window."""
+        samples, first = self._order.window_at(start + count - 1)
+        if first != self._announced:
+            self._announced = first
+            following, _ = self._order.window_at(first + len(samples))
+            shards = dict.fromkeys(np.searchsorted(self._ends, np.concatenate([samples, following]), side="right").tolist())
+            self._place.ahead([self.entries[shard] for shard in shards])  # in the order in which they are needed
+
+    def _rows(self, samples: NDArray[np.int64]) -> dict[str, NDArray]:
+        if self._decoded is None:
+            rows = empty(self.spec, len(samples), self._buffers.take)
             self._decode(samples, rows, range(len(samples)))
             return rows
-        # Two threads may decode the same sample at once: both write the same bytes, and the mark comes after them.
-        missing = np.unique(samples[~self._cached[samples]])
-        self._decode(missing, self._cache, missing)
-        self._cached[missing] = True
-        return _Rows(self._cache.images[samples], self._cache.labels[samples])
+        with self._lock:  # nobody copies a row while it is decoded, perhaps to something that is then replaced
+            self._forget_bad()
+            missing = np.unique(samples[~self._is_decoded[samples]])
+            self._decode(missing, self._decoded, missing.tolist())
+            self._is_decoded[missing] = True
+            return {name: values[samples] for name, values in self._decoded.items()}
 
-    def _decode(
-        self, samples: Sequence[int] | NDArray[np.int64], into: "_Rows", rows: Sequence[int] | NDArray[np.int64]
-    ) -> None:
-        """Decode samples into the given rows, split over the threads (Pillow and pread let go of the interpreter's lock)."""
+    def _forget_bad(self) -> None:
+        """What other ranks found bad, this one may have decoded as it is; replacements depend on what else is bad."""
+        bad = self.faults.numbers
+        if len(bad) > self._bad_seen:
+            self._is_decoded[bad] = False
+            self._bad_seen = len(bad)
+
+    def _decode(self, samples: NDArray[np.int64], into: dict[str, NDArray], rows: Sequence[int]) -> None:
+        """Decode samples into the given rows, split over the threads (decoders and reads let go of the interpreter's lock)."""
+        shards, ranks = self._located(samples)
+        jobs = list(zip(samples.tolist(), shards, ranks, rows, strict=True))
 
         def piece(worker: int) -> None:
-            for sample, row in zip(samples[worker :: self._workers], rows[worker :: self._workers], strict=True):
-                self._decode_one(int(sample), into, int(row))
+            mine = jobs[worker :: self._workers]
+            for first in range(0, len(mine), _CHUNK):
+                self._decode_chunk(mine[first : first + _CHUNK], into)
 
-        if len(samples) > 0:
-            list(self._pool.map(piece, range(min(self._workers, len(samples)))))
+        if jobs:
+            list(self._pool.map(piece, range(min(self._workers, len(jobs)))))
 
-    def _decode_one(self, sample: int, into: "_Rows", row: int) -> None:
-        shard = int(np.searchsorted(self._ends, sample, side="right"))
-        entry = self._manifest.shards[shard]
-        index = self._indices.get(shard)
-        if index is None:  # read when first needed; two threads that do so at once read the same
-            index = self._indices[shard] = ShardIndex.load(self._folder, entry)
-        rank = sample - (int(self._ends[shard]) - entry.samples)
-        path = self._folder / entry.name
-        where = f"{path}: {index.keys[rank]}"
-        members = {kind: self._files.read(path, *place, where) for kind, place in index.locate(rank).items()}
-        image, label = decode_sample(members, self.spec, where)
-        into.images[row] = image.numpy()
-        into.labels[row] = 0 if label is None else label
-
-
-@dataclass(frozen=True)
-class _Rows:
-    """Decoded samples: images uint8 [N, C, H, W], labels int64 [N] (zeros where the data has no classes).
-
-    In numpy: a torch operator in a reader's thread would start an OpenMP team beside the one that trains.
-    """
-
-    images: NDArray[np.uint8]
-    labels: NDArray[np.int64]
-
-    @classmethod
-    def empty(cls, count: int, shape: tuple[int, int, int]) -> "_Rows":
-        """Room for `count` samples; pages that no row has touched stay the system's."""
-        return cls(np.empty((count, *shape), dtype=np.uint8), np.empty(count, dtype=np.int64))
-
-
-@final
-class _File:
-    """An open file that closes when its last user lets go of it: eviction cannot close it under a thread that reads."""
-
-    def __init__(self, path: Path) -> None:
-        self.descriptor = -1
-        self.descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-
-    def __del__(self) -> None:
-        if self.descriptor >= 0:
-            os.close(self.descriptor)
-
-
-@final
-class _Files:
-    """Open shards, the least recently read ones closed beyond OPEN_SHARDS."""
-
-    def __init__(self) -> None:
-        self._open: OrderedDict[Path, _File] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def read(self, path: Path, offset: int, size: int, where: str) -> bytes:
+    def _decode_chunk(self, jobs: Sequence[tuple[int, int, int, int]], into: dict[str, NDArray]) -> None:
+        """Decode (sample, shard, rank, row) each."""
         try:
-            file = self._file(path)  # held by name: it closes with its last reference
-            data = os.pread(file.descriptor, size, offset)
-        except OSError as error:
-            raise ValueError(f"{where}: cannot be read ({error.strerror})") from error
-        if len(data) != size:
-            raise ValueError(f"{where}: the shard ends within this member; copy or pack it again")
-        return data
+            contents = self._reader.fetch([(shard, rank) for _, shard, rank, _ in jobs])
+        except (SampleError, OSError):
+            contents = [None] * len(jobs)  # one by one, to find which
+        read, known = self._reader.read, self.faults.known
+        for (sample, shard, rank, row), data in zip(jobs, contents, strict=True):
+            try:
+                if (fault := known(sample)) is not None:
+                    raise fault
+                read(shard, rank, into, row, data)
+            except SampleError as error:
+                self._replace(sample, error, into, row)
 
-    def close(self) -> None:
-        with self._lock:
-            self._open.clear()
+    def _located(self, samples: NDArray[np.int64]) -> tuple[list[int], list[int]]:
+        """The samples' shards, and their ranks there."""
+        shards = self._ends.searchsorted(samples, side="right")
+        return shards.tolist(), (samples - self._starts[shards]).tolist()
 
-    def _file(self, path: Path) -> _File:
-        with self._lock:
-            file = self._open.pop(path, None) or _File(path)
-            self._open[path] = file
-            while len(self._open) > OPEN_SHARDS:
-                self._open.popitem(last=False)
-            return file
+    def _replace(self, sample: int, error: SampleError, into: dict[str, NDArray], row: int) -> None:
+        self.faults.add(sample, error)
+        for other in self.faults.replacements(sample):
+            if self.faults.known(other) is None:
+                ((shard,), (rank,)) = self._located(np.array([other]))
+                try:
+                    return self._reader.read(shard, rank, into, row)
+                except SampleError as worse:
+                    self.faults.add(other, worse)
+        raise ValueError(f"{error} (and no other sample is good)") from error
 
 
-def flips(seed: int, start: int, count: int) -> NDArray[np.bool_]:
-    """Which of the positions start … start+count-1 are mirrored: [count] bool, a hash of (seed, position).
+def to_batch(spec: DataSpec, rows: dict[str, NDArray], start: int, mirrored: NDArray[np.bool_] | None) -> Batch:
+    """Rows (from `empty`) as a batch at positions start, start + 1, …
 
-    SplitMix64's finalizer (Steele, Lea, Flood 2014) over the position, offset by the hashed seed.
+    Args:
+        spec: of the data set.
+        rows: name → array; images [N, H, W, C] become [N, C, H, W], channels_last, without a copy.
+        start: position of the first.
+        mirrored: [N] bool, the samples all images of which are turned left to right.
     """
-    golden = np.uint64(0x9E3779B97F4A7C15)
-    offset = _mixed(np.array([seed], dtype=np.uint64) + golden)
-    positions = np.arange(start, start + count, dtype=np.uint64)
-    return (_mixed((positions + offset) * golden) >> np.uint64(63)).astype(np.bool_)
+    pictures = frozenset(spec.image_shapes)
+    if mirrored is not None:
+        for name in pictures:
+            rows[name][mirrored] = rows[name][mirrored][:, :, ::-1]
+    tensors = {name: torch.from_numpy(values) for name, values in rows.items()}
+    fields = {name: tensor.permute(0, 3, 1, 2) if name in pictures else tensor for name, tensor in tensors.items()}
+    count = len(next(iter(rows.values())))
+    return Batch(torch.from_numpy(np.arange(start, start + count, dtype=np.int64)), fields, pictures)
 
 
-def _mixed(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
-
-
-class Readable(Protocol):
-    """What a Prefetcher reads: any stream that is addressed by position."""
-
-    def read(self, start: int, count: int) -> Batch:
-        """The samples at positions start … start+count-1."""
-        ...
-
-
-@final
-class Prefetcher:
-    """Reads a stream ahead in a thread of its own: the k-th batch is `stream.read(start + k * stride, count)`.
-
-    For rank r of R: start = position + r * count, stride = R * count. Use it as a context manager: leaving it, also by an
-    exception or Ctrl-C, drops what was not begun, waits for the one read under way and ends the thread. The stream
-    stays the caller's, and may be read beside it.
-
-    Attributes:
-        waited_s: seconds that `get` has waited for data so far; over the run's time it is the loader's share.
-    """
-
-    waited_s: float
-
-    def __init__(self, stream: Readable, start: int, count: int, stride: int, depth: int = 4) -> None:
-        assert count > 0, "a batch has samples"
-        assert depth > 0, "reading ahead needs a depth"
-        self.waited_s = 0.0
-        self._stream = stream
-        self._next = start
-        self._count = count
-        self._stride = stride
-        self._depth = depth
-        self._ahead: deque[Future[Batch]] = deque()
-        # One thread is enough: the stream spreads a batch over its own workers.
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="bigan-prefetch")
-
-    def __enter__(self) -> Self:
-        self._fill()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._pool.shutdown(wait=True, cancel_futures=True)
-
-    def get(self, start: int, count: int) -> Batch:
-        """The batch at `start`, normally the next one; any other start drops what was read ahead and goes on from there.
-
-        Raises:
-            Exception: whatever `stream.read` raised for this batch. The same batch may then be asked for again.
-        """
-        assert count == self._count, f"{count} samples asked of a prefetcher of {self._count}"
-        if start != self._next:
-            self._drop()
-            self._next = start
-        self._fill()
-        began = time.perf_counter()
-        try:
-            batch = self._ahead[0].result()
-        except BaseException:
-            self._drop()
-            raise
-        finally:
-            self.waited_s += time.perf_counter() - began
-        self._ahead.popleft()
-        self._next += self._stride
-        self._fill()
-        return batch
-
-    def _fill(self) -> None:
-        while len(self._ahead) < self._depth:
-            start = self._next + len(self._ahead) * self._stride
-            self._ahead.append(self._pool.submit(self._stream.read, start, self._count))
-
-    def _drop(self) -> None:
-        while self._ahead:
-            self._ahead.pop().cancel()
+def cache_folder(named: str | None) -> Path:
+    """Where fetched shards are kept: the named folder, else $BIGAN_CACHE, else ~/.cache/bigan."""
+    return Path(named or os.environ.get("BIGAN_CACHE") or Path.home() / ".cache" / "bigan")

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bigan.batch import Batch
-from bigan.data import stream as stream_module
-from bigan.data.stream import Prefetcher
+from bigan.data import ahead as ahead_module
+from bigan.data.ahead import Prefetcher
 
 
 class Numbers:
@@ -43,7 +43,7 @@ def test_batches_come_in_order(start: int, count: int, ranks: int, depth: int) -
         for step in range(10):
             at = start + step * stride
             assert ahead.get(at, count)["x"].tolist() == list(range(at, at + count))
-    assert stream.reads == [start + step * stride for step in range(len(stream.reads))]
+    assert sorted(stream.reads) == [start + step * stride for step in range(len(stream.reads))]
     assert len(stream.reads) <= 10 + depth
 
 
@@ -55,7 +55,7 @@ def test_it_reads_ahead_only_so_far() -> None:
         while len(stream.reads) < 4 and time.monotonic() < deadline:
             time.sleep(0.005)
         time.sleep(0.02)
-        assert stream.reads == [0, 2, 4, 6]
+        assert sorted(stream.reads) == [0, 2, 4, 6]
 
 
 def test_any_other_start_is_served_too() -> None:
@@ -75,26 +75,26 @@ def test_a_readers_exception_reaches_the_caller_and_may_be_tried_again() -> None
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
-def test_it_ends_its_thread_on_any_exception(error: type[BaseException]) -> None:
+def test_it_ends_its_threads_on_any_exception(error: type[BaseException]) -> None:
     before = prefetch_threads()
     stream = Numbers(delay_s=0.05)
 
     def interrupted() -> None:
         with Prefetcher(stream, 0, 1, 1, depth=6) as ahead:
             ahead.get(0, 1)
-            assert prefetch_threads() == before + 1
+            assert prefetch_threads() == before + 2
             raise error
 
     with pytest.raises(error):
         interrupted()
     assert prefetch_threads() == before
-    assert len(stream.reads) <= 3  # it waited for the read under way, not for all six
+    assert len(stream.reads) <= 4  # it waited for the reads under way, not for all six
 
 
 def test_it_counts_the_time_waited(monkeypatch: pytest.MonkeyPatch) -> None:
     ticks = iter([10.0, 13.5, 20.0, 20.25])
     with Prefetcher(Numbers(), 0, 1, 1, depth=2) as ahead:
-        monkeypatch.setattr(stream_module.time, "perf_counter", lambda: next(ticks))
+        monkeypatch.setattr(ahead_module.time, "perf_counter", lambda: next(ticks))
         ahead.get(0, 1)
         assert ahead.waited_s == 3.5
         ahead.get(1, 1)

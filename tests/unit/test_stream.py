@@ -1,27 +1,25 @@
 """Reading by position: the same samples however they are asked for, errors that name the key, and reading ahead."""
 
-import io
-import struct
-import tarfile
-import zlib
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image, ImageFile
+from PIL import Image
 
 from bigan.batch import Batch, DataSpec
-from bigan.data import stream as stream_module
-from bigan.data.decode import decode_image, decode_label, decode_sample
-from bigan.data.index import Manifest, ShardEntry, ShardIndex, index_path, sha256_of
+from bigan.data import places as places_module
+from bigan.data.ahead import Prefetcher
+from bigan.data.decode import Rows
+from bigan.data.hashing import flips
 from bigan.data.order import Order
 from bigan.data.pack import pack
-from bigan.data.source import Item, Source, open_source
-from bigan.data.stream import Prefetcher, Shards, ShardStream, flips
+from bigan.data.reader import ShardReader
+from bigan.data.sources import Item, Source, open_source
+from bigan.data.stream import Shards, ShardStream
+
+from .tars import repacked
 
 SHAPE = (3, 6, 4)
 SAMPLES = 11
@@ -41,7 +39,7 @@ def packed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Eleven RGB images of three classes in shards of four."""
     folder = tmp_path_factory.mktemp("stream") / "packed"
     source = Source(description="test", items=[item(n) for n in range(SAMPLES)], classes=("a", "b", "c"), fingerprint="")
-    pack(source, folder, size=(6, 4), samples_per_shard=4)
+    pack(source, folder, size=(6, 4), samples_per_shard=4, keep_order=True)
     return folder
 
 
@@ -60,14 +58,14 @@ def equal(one: Batch, other: Batch) -> bool:
 # The stream
 
 
-@pytest.mark.parametrize("cache_bytes", [0, 2**20])
+@pytest.mark.parametrize("decoded_bytes", [0, 2**20])
 @pytest.mark.parametrize("workers", [1, 3])
-def test_a_read_gives_the_samples_of_its_positions(packed: Path, cache_bytes: int, workers: int) -> None:
-    with ShardStream(shards(packed, workers=workers), 5, cache_bytes=cache_bytes) as stream:
+def test_a_read_gives_the_samples_of_its_positions(packed: Path, decoded_bytes: int, workers: int) -> None:
+    with ShardStream(shards(packed, workers=workers), 5, decoded_bytes=decoded_bytes) as stream:
         assert stream.spec == DataSpec(samples=SAMPLES, image_shape=SHAPE, classes=("a", "b", "c"))
         for start in (0, 3, 30, 10**6):
             batch = stream.read(start, 25)
-            expected = Order(SAMPLES, 5).samples_at(start, 25)
+            expected = Order([4, 4, 3], 5).samples_at(start, 25)
             assert batch.index.tolist() == list(range(start, start + 25))
             assert batch.images.dtype == torch.uint8
             assert batch.images.shape == (25, *SHAPE)
@@ -77,10 +75,10 @@ def test_a_read_gives_the_samples_of_its_positions(packed: Path, cache_bytes: in
                 assert (image.permute(1, 2, 0).numpy() == pixels(int(sample))).all()
 
 
-@pytest.mark.parametrize("cache_bytes", [0, 2**20])
-def test_any_slicing_gives_the_same_stream(packed: Path, cache_bytes: int) -> None:
+@pytest.mark.parametrize("decoded_bytes", [0, 2**20])
+def test_any_slicing_gives_the_same_stream(packed: Path, decoded_bytes: int) -> None:
     settings = shards(packed, flip=True)
-    with ShardStream(settings, 1, cache_bytes=0) as whole, ShardStream(settings, 1, cache_bytes=cache_bytes) as parts:
+    with ShardStream(settings, 1, decoded_bytes=0) as whole, ShardStream(settings, 1, decoded_bytes=decoded_bytes) as parts:
         expected = whole.read(7, 48)
         for ranks, share in ((1, 16), (2, 8), (4, 3), (3, 4)):
             stride = ranks * share
@@ -100,17 +98,19 @@ def test_a_batch_is_the_callers_own(packed: Path) -> None:
 
 
 def test_a_small_set_is_decoded_once(packed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    decoded: list[str] = []
+    decoded: list[tuple[int, int]] = []
 
-    def counting(members: dict[str, bytes], spec: DataSpec, where: str) -> tuple[torch.Tensor, int | None]:
-        decoded.append(where)
-        return decode_sample(members, spec, where)
+    read = ShardReader.read
 
-    monkeypatch.setattr(stream_module, "decode_sample", counting)
-    size = SAMPLES * 3 * 6 * 4
-    for cache_bytes, times in ((size, 1), (size - 1, 3)):
+    def counting(reader: ShardReader, shard: int, rank: int, into: Rows, row: int, data: bytes | None = None) -> None:
+        decoded.append((shard, rank))
+        read(reader, shard, rank, into, row, data)
+
+    monkeypatch.setattr(ShardReader, "read", counting)
+    size = SAMPLES * (3 * 6 * 4 + 8)
+    for decoded_bytes, times in ((size, 1), (size - 1, 3)):
         decoded.clear()
-        with ShardStream(shards(packed), 0, cache_bytes=cache_bytes) as stream:
+        with ShardStream(shards(packed), 0, decoded_bytes=decoded_bytes) as stream:
             for epoch in range(3):
                 stream.read(epoch * SAMPLES, SAMPLES)
         assert len(decoded) == times * SAMPLES
@@ -120,16 +120,16 @@ def test_a_small_set_is_decoded_once(packed: Path, monkeypatch: pytest.MonkeyPat
 def test_the_cache_fills_as_it_is_read(packed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with shards(packed).open(0) as stream:
         stream.read(0, 2)
-        monkeypatch.setattr(stream_module, "decode_sample", None)
+        monkeypatch.setattr(ShardReader, "read", None)
         stream.read(0, 2)
         with pytest.raises(TypeError):
             stream.read(0, 3)
 
 
 def test_threads_share_a_stream(packed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stream_module, "OPEN_SHARDS", 1)  # so that files close under the readers
-    for cache_bytes in (0, 2**20):
-        with ShardStream(shards(packed), 2, cache_bytes=cache_bytes) as stream, ThreadPoolExecutor(4) as pool:
+    monkeypatch.setattr(places_module, "OPEN_SHARDS", 1)  # so that files close under the readers
+    for decoded_bytes in (0, 2**20):
+        with ShardStream(shards(packed), 2, decoded_bytes=decoded_bytes) as stream, ThreadPoolExecutor(4) as pool:
             expected = [stream.read(start, 5) for start in range(0, 100, 5)]
             found = list(pool.map(lambda start: stream.read(start, 5), range(0, 100, 5)))
         assert all(map(equal, found, expected))
@@ -171,101 +171,10 @@ def test_a_flip_belongs_to_its_position(packed: Path) -> None:
 # Errors
 
 
-def repacked(packed: Path, folder: Path, change: Callable[[str, bytes], tuple[str, bytes]], **manifest: object) -> Path:
-    """The first shard with changed members, with a manifest that believes it."""
-    folder.mkdir()
-    shard = folder / "shard-000000.tar"
-    with tarfile.open(packed / shard.name) as old, tarfile.open(shard, "w") as new:
-        for member in old:
-            file = old.extractfile(member)
-            assert file is not None
-            name, content = change(member.name, file.read())
-            info = tarfile.TarInfo(name)
-            info.size = len(content)
-            new.addfile(info, io.BytesIO(content))
-    index_path(shard).write_bytes(ShardIndex.build(shard).dump())
-    entry = ShardEntry(name=shard.name, samples=4, bytes=shard.stat().st_size, sha256=sha256_of(shard))
-    whole = replace(Manifest.load(packed), samples=4, shards=(entry,))
-    (folder / "manifest.json").write_bytes(replace(whole, **manifest).dump())  # pyright: ignore[reportArgumentType]
-    return folder
-
-
-def encoded(image: Image.Image, kind: str = "PNG") -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, kind)
-    return buffer.getvalue()
-
-
-RGB = Image.fromarray(pixels(1))
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "message"),
-    [
-        ("00000002.png", b"", r"00000002\.png: is no \.png"),
-        ("00000002.png", encoded(RGB)[:60], r"00000002\.png: "),
-        ("00000002.png", encoded(RGB, "JPEG"), r"00000002\.png: is no \.png"),
-        ("00000002.png", encoded(RGB.resize((6, 4))), r"00000002\.png: is RGB 6x4 .* the manifest says RGB 4x6"),
-        ("00000002.png", encoded(RGB.convert("L")), r"00000002\.png: is L 4x6"),
-        ("00000002.png", encoded(RGB.convert("RGBA")), r"00000002\.png: is RGBA 4x6"),
-        ("00000002.pyd", b"import os", r"00000002: member \.pyd is not read"),
-        ("00000002.txt", b"hello", r"00000002: member \.txt is not read"),
-    ],
-)
-@pytest.mark.parametrize("cache_bytes", [0, 2**20])
-def test_a_bad_member_is_named(packed: Path, tmp_path: Path, name: str, content: bytes, message: str, cache_bytes: int) -> None:
-    folder = repacked(packed, tmp_path / "bad", lambda n, c: (name, content) if n == "00000002.png" else (n, c))
-    with ShardStream(shards(folder), 0, cache_bytes=cache_bytes) as stream:
-        for _ in range(2):
-            with pytest.raises(ValueError, match=rf"shard-000000\.tar: {message}") as caught:
-                stream.read(0, 4)
-            assert "\n" not in str(caught.value)
-        good = next(position for position in range(4) if Order(4, 0).sample(position) != 2)
-        assert len(stream.read(good, 1)) == 1
-
-
-@pytest.mark.parametrize("content", [b"", b"3", b"-1", b"1_0", b"x", b"9" * 5000, "١".encode(), b"1.0"])
-def test_a_bad_label_is_named(packed: Path, tmp_path: Path, content: bytes) -> None:
-    folder = repacked(packed, tmp_path / "bad", lambda n, c: (n, content) if n == "00000001.cls" else (n, c))
-    with shards(folder).open(0) as stream, pytest.raises(ValueError, match=r"shard-000000\.tar: 00000001\.cls: "):
-        stream.read(0, 4)
-
-
-def test_what_a_sample_may_have(packed: Path, tmp_path: Path) -> None:
-    def jpeg(name: str, content: bytes) -> tuple[str, bytes]:
-        return (name.replace("png", "jpg"), encoded(RGB, "JPEG")) if name.endswith("0.png") else (name, content)
-
-    with shards(repacked(packed, tmp_path / "good", jpeg)).open(0) as stream:
-        assert stream.read(0, 4).images.shape == (4, *SHAPE)
-    spec = DataSpec(samples=1, image_shape=SHAPE, classes=("a",))
-    with pytest.raises(ValueError, match=r"here: has no \.cls, but the manifest names 1 classes"):
-        decode_sample({"png": encoded(RGB)}, spec, "here")
-    with pytest.raises(ValueError, match="here: has no image"):
-        decode_sample({"cls": b"0"}, spec, "here")
-    with pytest.raises(ValueError, match=r"here: member \.jpg is not read; a sample has one image"):
-        decode_sample({"png": encoded(RGB), "jpg": encoded(RGB, "JPEG")}, spec, "here")
-    assert decode_image("webp", encoded(RGB, "WEBP"), SHAPE, "here").shape == SHAPE
-    assert decode_label(b" 2\n", 3, "here") == 2
-
-
-def bomb(side: int) -> bytes:
-    """A PNG whose head promises side x side pixels."""
-    head = b"IHDR" + struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + head + struct.pack(">II", zlib.crc32(head), 0) + b"IDAT" + bytes(4)
-
-
-def test_a_bomb_is_refused_before_it_is_unpacked(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ImageFile.ImageFile, "load", None)
-    with pytest.raises(ValueError, match=r"here\.png: is L 9000x9000"):
-        decode_image("png", bomb(9000), (1, 64, 64), "here")
-    with pytest.raises(ValueError, match=r"here\.png: .*decompression bomb"):
-        decode_image("png", bomb(60_000), (1, 64, 64), "here")
-
-
 def test_a_shard_that_shrinks_or_vanishes_while_reading_is_named(packed: Path, tmp_path: Path) -> None:
     folder = repacked(packed, tmp_path / "one", lambda name, content: (name, content))
     shard = folder / "shard-000000.tar"
-    with ShardStream(shards(folder), 0, cache_bytes=0) as stream:
+    with ShardStream(shards(folder), 0, decoded_bytes=0) as stream:
         stream.read(0, 4)
         with shard.open("r+b") as file:
             file.truncate(600)
@@ -283,8 +192,6 @@ def test_a_users_mistake_is_refused_when_the_stream_opens(packed: Path, tmp_path
         shards(tmp_path / "nowhere").open(0)
     with pytest.raises(ValueError, match=r"has no manifest\.json; make a data set with `bigan pack"):
         shards(tmp_path).open(0)
-    with pytest.raises(ValueError, match="workers: 0"):
-        shards(packed, workers=0)
 
 
 def test_reading_ahead_gives_what_the_stream_gives(packed: Path) -> None:
