@@ -1,21 +1,81 @@
-"""Put a packed folder in its place: one packing at a time, and a folder that appears whole or not at all."""
+"""Put a packed folder in its place: files and folders that appear whole or not at all, and who may write where."""
 
 import contextlib
 import errno
 import fcntl
 import os
+import platform
 import re
+import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from bigan.data.index import MANIFEST
+from bigan.data.manifest import MANIFEST, Manifest, verify
 
 SKIPPED = "skipped.txt"
-OURS = re.compile(r"shard-\d{6}\.(tar|index\.json)|" + re.escape(MANIFEST) + "|" + re.escape(SKIPPED))
+REQUEST = "request.json"  # of an unfinished packing
+_SHARD = re.compile(r"shard-\d{6,}\.(tar|index\.json)")
+_LEFT = re.compile(r"shard-\d{6,}\.done\.json|\..+\.tmp|" + re.escape(REQUEST))  # what a packing needs while it goes on
+OURS = re.compile(f"{_SHARD.pattern}|{_LEFT.pattern}|{re.escape(MANIFEST)}|{re.escape(SKIPPED)}")
 
+_FULL = {errno.ENOSPC, errno.EDQUOT}
 _CANNOT_LOCK = {errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK}
+
+
+def without_ours(files: Sequence[str], folders: Sequence[str]) -> list[str]:
+    """The files of a folder that no packing made, so that a source may hold the data set that is made of it.
+
+    Args:
+        files: names of the files in the folder.
+        folders: names of the folders in it.
+    """
+    packed = REQUEST in files or (MANIFEST in files and any(_SHARD.fullmatch(name) for name in files))
+    locks = {f"{name.removesuffix('.incomplete')}.lock" for name in folders}
+    return [name for name in files if name not in locks and not (packed and OURS.fullmatch(name))]
+
+
+@contextmanager
+def temporary(path: Path) -> Iterator[Path]:
+    """A hidden name beside `path` that no other process has: of a file to be renamed. It is gone at the end if it is not."""
+    name = path.with_name(f".{path.name}.{platform.node()}-{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    try:
+        yield name
+    finally:
+        with contextlib.suppress(OSError):
+            name.unlink()
+
+
+def save(path: Path, content: bytes) -> None:
+    """Write a file that appears whole, or not at all."""
+    with temporary(path) as name:
+        write(name, content)
+        os.replace(name, path)
+
+
+def write(path: Path, content: bytes) -> None:
+    """Write a file, down to the disk: the rename that publishes it must not overtake its content."""
+    with path.open("xb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+@contextmanager
+def told(out: Path) -> Iterator[None]:
+    """The operating system's errors, in words for the user."""
+    try:
+        yield
+    except OSError as error:
+        more = "; make room, and the same command goes on" if error.errno in _FULL else ""
+        raise ValueError(f"{out}: cannot be written ({error.strerror}){more}") from error
+
+
+def beside(out: Path, suffix: str) -> Path:
+    """The place beside `out` where a packing works."""
+    target = out.resolve()
+    return target.with_name(target.name + suffix)
 
 
 @contextmanager
@@ -25,8 +85,8 @@ def locked(out: Path) -> Iterator[None]:
     Raises:
         ValueError: another packing is at work there, or nothing can be written there.
     """
-    lock = _beside(out, ".lock")
-    with _told(out):
+    lock = beside(out, ".lock")
+    with told(out):
         lock.parent.mkdir(parents=True, exist_ok=True)
         descriptor = _lock(lock, out)
     try:
@@ -37,43 +97,87 @@ def locked(out: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-@contextmanager
-def replacing(out: Path) -> Iterator[Path]:
-    """A folder to write in, which takes the place of `out` at the end, or vanishes on any error.
+def present(out: Path, request: str, *, overwrite: bool = False) -> Manifest | None:
+    """The manifest at `out` if it answers the request; None where it is to be written.
 
-    What a killed packing left is swept up: OUT.incomplete at once, OUT.replaced when the new folder is whole, for it
-    may hold the only data set there is.
+    What a packing that was killed at its very end left in there is swept up.
+
+    Raises:
+        ValueError: nothing may be written there.
     """
-    target, folder, old = out.resolve(), _beside(out, ".incomplete"), _beside(out, ".replaced")
-    with _told(out):
-        _refuse_foreign(old)
-        _discard(folder)
-        folder.mkdir()
     try:
-        with _told(out):
-            yield folder
-            if target.exists() and any(target.iterdir()):
-                _discard(old)
-                os.rename(target, old)
-            os.rename(folder, target)
-            _discard(old)
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
-
-
-def _beside(out: Path, suffix: str) -> Path:
-    target = out.resolve()
-    return target.with_name(target.name + suffix)
-
-
-@contextmanager
-def _told(out: Path) -> Iterator[None]:
-    """The operating system's errors, in words for the user."""
-    try:
-        yield
+        names = sorted(os.listdir(out)) if os.path.lexists(out) else []
+    except NotADirectoryError as error:
+        raise ValueError(f"{out}: is no folder; choose another place") from error
     except OSError as error:
-        raise ValueError(f"{out}: cannot be written ({error.strerror})") from error
+        raise ValueError(f"{out}: cannot be read ({error.strerror})") from error
+    if not names:
+        return None
+    foreign = [name for name in names if not OURS.fullmatch(name)]
+    if MANIFEST not in names or (overwrite and foreign):
+        raise ValueError(f"{out}: holds more than a packed data set ({[*foreign, *names][0]}); choose another folder")
+    if overwrite:
+        return None
+    try:
+        manifest = verify(out)
+    except ValueError as error:
+        raise ValueError(f"{out}: holds a damaged data set, overwrite it or choose another folder ({error})") from error
+    if manifest.request != request:
+        raise ValueError(f"{out}: was packed from another source or with other settings; overwrite it or choose another folder")
+    _sweep(out)
+    return manifest
+
+
+def put_in_place(folder: Path, out: Path, manifest: Manifest, skipped: bytes, *, overwrite: bool = False) -> None:
+    """Make a data set of a folder whose shards are all there, and give it the name `out`.
+
+    Several processes may do so at once, for the same data set: one succeeds. With `overwrite`, only one may, and what stands
+    at `out` is moved to OUT.replaced until the new one is there.
+
+    Raises:
+        OSError: `out` cannot be written, or another process was faster.
+    """
+    target, old = out.resolve(), beside(out, ".replaced")
+    named = {MANIFEST, SKIPPED} if skipped else {MANIFEST}
+    named.update(name for entry in manifest.shards for name in (entry.name, entry.index_name))
+    if skipped:
+        save(folder / SKIPPED, skipped)
+    save(folder / MANIFEST, manifest.dump())
+    for name in os.listdir(folder):
+        if name not in named and not _LEFT.fullmatch(name):
+            (folder / name).unlink(missing_ok=True)  # an earlier packing's
+    if overwrite and target.exists() and any(target.iterdir()):
+        discard(old)
+        os.rename(target, old)
+    os.rename(folder, target)
+    # It is only now that a slower process can do without them.
+    _sweep(target)
+    discard(old)
+
+
+def discard(folder: Path) -> None:
+    """Delete a folder of ours, if it is there; ValueError if it is not ours alone."""
+    if os.path.lexists(folder):
+        refuse_foreign(folder)
+        shutil.rmtree(folder)
+
+
+def refuse_foreign(folder: Path) -> None:
+    """ValueError if `folder` is there and not ours alone."""
+    if not os.path.lexists(folder):
+        return
+    if folder.is_symlink() or not folder.is_dir():
+        raise ValueError(f"{folder}: is in the way; move it away")
+    foreign = [name for name in os.listdir(folder) if not OURS.fullmatch(name)]
+    if foreign:
+        raise ValueError(f"{folder}: is in the way and holds {foreign[0]}; move it away")
+
+
+def _sweep(folder: Path) -> None:
+    for name in os.listdir(folder):
+        if _LEFT.fullmatch(name):
+            with contextlib.suppress(OSError):  # another process sweeps, too, or the data set is not ours to write
+                (folder / name).unlink()
 
 
 def _lock(lock: Path, out: Path) -> int:
@@ -104,21 +208,3 @@ def _flock(descriptor: int) -> None:
     except OSError as error:
         if error.errno not in _CANNOT_LOCK:  # some network file systems: then it goes without
             raise
-
-
-def _discard(folder: Path) -> None:
-    """Delete a folder of ours, if it is there."""
-    if os.path.lexists(folder):
-        _refuse_foreign(folder)
-        shutil.rmtree(folder)
-
-
-def _refuse_foreign(folder: Path) -> None:
-    """ValueError if `folder` is there and not ours alone."""
-    if not os.path.lexists(folder):
-        return
-    if folder.is_symlink() or not folder.is_dir():
-        raise ValueError(f"{folder}: is in the way; move it away")
-    foreign = [entry.name for entry in folder.iterdir() if not OURS.fullmatch(entry.name)]
-    if foreign:
-        raise ValueError(f"{folder}: is in the way and holds {foreign[0]}; move it away")
