@@ -1,8 +1,9 @@
 """Everything that a run needs before its first round: streams, game, division of the batch, what was saved, players."""
 
+import json
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +12,19 @@ import torch
 from bigan.batch import Batch
 from bigan.clock import Clock, digest
 from bigan.config import Run, dump, refuse_changes
-from bigan.data.stream import Prefetcher, ShardStream
+from bigan.data.ahead import Prefetcher
+from bigan.data.stream import ShardStream
+from bigan.data.streamed import WebdatasetStream
 from bigan.distributed import checkpoint
 from bigan.distributed.batch_norm import has_batch_norm
 from bigan.distributed.checkpoint import Checkpoint
 from bigan.distributed.group import Alone, World, on_first_rank
 from bigan.distributed.player import DeepSpeedPlayer, Division, LocalPlayer, seat
-from bigan.folder import RunFolder, file_digest
+from bigan.folder import RunFolder
 from bigan.game import Game
 from bigan.play import Table
+
+Stream = ShardStream | WebdatasetStream
 
 
 @dataclass(frozen=True)
@@ -48,6 +53,7 @@ class Setup:
     table: Table
     players: Mapping[str, LocalPlayer | DeepSpeedPlayer]
     feeds: Mapping[str, Feed]
+    streams: Mapping[str, Stream]
     clock: Clock
     data: Mapping[str, Any]
     group: Alone | World
@@ -59,10 +65,30 @@ class Setup:
 
     def checkpoint(self, clock: Clock) -> Checkpoint:
         """The run as it stands; a collective."""
+        self.share_faults()
+        data = {name: {**entry, "bad": _records(self.streams[name])} for name, entry in self.data.items()}
         tensors = {f"state.{key}": value for key, value in self.table.game.state.state_dict().items()}
         for name, player in self.players.items():
             tensors |= {f"player.{name}.{key}": value for key, value in player.tensors().items()}
-        return Checkpoint(clock, dump(self.run), self.data, tensors)
+        return Checkpoint(clock, dump(self.run), data, tensors)
+
+    def share_faults(self) -> dict[str, list[str]]:
+        """Tell every rank which samples the others found bad; a collective.
+
+        Returns:
+            stream → one line a bad sample, in an order that is the same on every rank.
+
+        Raises:
+            ValueError: on every rank, if they are more than a stream's `bad_samples` allows.
+        """
+        mine = {name: _records(stream) for name, stream in self.streams.items()}
+        for theirs in map(json.loads, self.group.collect(json.dumps(mine))):
+            for name, records in theirs.items():
+                _learn(name, self.streams[name], records)
+        return {
+            name: [message for _, (_, message) in sorted(stream.faults.records.items())]
+            for name, stream in self.streams.items()
+        }
 
 
 @contextmanager
@@ -78,14 +104,19 @@ def prepared(run: Run, group: Alone | World, device: torch.device) -> Iterator[S
         streams = {name: stack.enter_context(_opened(run, name)) for name in run.data}
         game = build_game(run, streams, device)
         division = divide(run, game, group.size)
-        data = {name: _fingerprint(run, name, stream) for name, stream in streams.items()}
+        data = {name: {"spec": stream.spec.plain(), "sha256": stream.fingerprint} for name, stream in streams.items()}
         saved = _saved(run, folder, data, group)
         clock = saved.clock if saved else Clock(batch=run.batch)
         if saved:
             game.state.load_state_dict(saved.part("state."))
+            for name, stream in streams.items():
+                _learn(name, stream, saved.data[name].get("bad", []))
         feeds = {
-            name: Feed(stack.enter_context(_ahead(run, name, stream, clock, group)), device) for name, stream in streams.items()
+            name: Feed(stack.enter_context(_ahead(run, name, stream, clock, group, device)), device)
+            for name, stream in streams.items()
         }
+        for stream in streams.values():
+            stack.callback(stream.interrupt)  # the first thing at the end, or it would wait for what waits for the network
         players = {
             name: seat(
                 module,
@@ -108,10 +139,13 @@ def prepared(run: Run, group: Alone | World, device: torch.device) -> Iterator[S
             device=device,
             bf16=run.precision == "bf16",
         )
-        yield Setup(run=run, folder=folder, table=table, players=players, feeds=feeds, clock=clock, data=data, group=group)
+        yield Setup(
+            run=run, folder=folder, table=table, players=players, feeds=feeds, streams=streams, clock=clock, data=data,
+            group=group,
+        )  # fmt: skip
 
 
-def _opened(run: Run, name: str) -> ShardStream:
+def _opened(run: Run, name: str) -> Stream:
     try:
         return run.data[name].open(stream_seed(run, name))
     except ValueError as error:
@@ -123,7 +157,7 @@ def stream_seed(run: Run, name: str) -> int:
     return digest((run.seed, "data", name), size=8)
 
 
-def build_game(run: Run, streams: Mapping[str, ShardStream], device: torch.device) -> Game:
+def build_game(run: Run, streams: Mapping[str, Stream], device: torch.device) -> Game:
     """The run's game with its first weights, a function of the seed."""
     torch.manual_seed(digest((run.seed, "weights"), size=7))
     try:
@@ -166,19 +200,27 @@ def _saved(run: Run, folder: RunFolder, data: Mapping[str, Any], group: Alone | 
         return None
     saved = checkpoint.load(Path(found))
     refuse_changes(saved.config, dump(run), folder.home)
-    if changed := [name for name in data if saved.data[name] != data[name]]:
+    if changed := [name for name in data if saved.data[name]["sha256"] != data[name]["sha256"]]:
         raise ValueError(
-            f"data.{changed[0]}: {run.data[changed[0]].path} is not the data that {folder.home} was begun with; "
+            f"data.{changed[0]}: {run.data[changed[0]].where} is not the data that {folder.home} was begun with; "
             "restore it, or give the run another name"
         )
     return saved
 
 
-def _ahead(run: Run, name: str, stream: ShardStream, clock: Clock, group: Alone | World) -> Prefetcher:
+def _records(stream: Stream) -> list[list[Any]]:
+    """The bad samples of a stream, as JSON holds them."""
+    return [[sample, *record] for sample, record in stream.faults.records.items()]
+
+
+def _learn(name: str, stream: Stream, records: list[list[Any]]) -> None:
+    try:
+        stream.faults.learn({sample: (kind, message) for sample, kind, message in records})
+    except ValueError as error:
+        raise ValueError(f"data.{name}: {error}") from error
+
+
+def _ahead(run: Run, name: str, stream: Stream, clock: Clock, group: Alone | World, device: torch.device) -> Prefetcher:
     share = run.batch // group.size
-    return Prefetcher(stream, clock.positions.get(name, 0) + group.rank * share, share, run.batch)
-
-
-def _fingerprint(run: Run, name: str, stream: ShardStream) -> dict[str, Any]:
-    spec = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(stream.spec).items()}
-    return {"spec": spec, "sha256": file_digest(Path(run.data[name].path) / "manifest.json")}
+    start = clock.positions.get(name, 0) + group.rank * share
+    return Prefetcher(stream, start, share, run.batch, device=device)

@@ -13,6 +13,7 @@ from pydantic import SkipValidation, TypeAdapter, ValidationError
 
 from bigan.average import Average
 from bigan.data.stream import Shards
+from bigan.data.streamed import Webdataset
 from bigan.game import GameSettings
 from bigan.games.gan import GAN
 from bigan.games.wgan_gp import WGANGP
@@ -31,6 +32,9 @@ MAY_CHANGE = frozenset(
         "zero_stage",
         "data.*.path",
         "data.*.workers",
+        "data.*.bad_samples",
+        "data.*.cache",
+        "data.*.cache_gb",
     }
 )
 """Keys that may differ when a run is resumed; `*` stands for any one part. Every other difference is refused by name."""
@@ -47,7 +51,7 @@ class Run:
     Attributes:
         name: of the run's folder.
         game: what is played; a `kind` of bigan's, or FILE.py:CLASS.
-        data: stream → packed data set; the game says which streams it reads.
+        data: stream → packed data set (or shards that are only streamed, `kind: webdataset`); the game says which it reads.
         length_kimg: when the run is finished.
         batch: samples of a move over all ranks.
         micro_batch: samples of one forward on one rank; batch / ranks unless given, in which case gradients accumulate.
@@ -65,7 +69,7 @@ class Run:
 
     name: str
     game: Annotated[GameSettings, SkipValidation]
-    data: Mapping[str, Shards]
+    data: Mapping[str, Annotated[Shards | Webdataset, BY_KIND]]
     length_kimg: Positive
     batch: Count = 64
     micro_batch: Count | None = None
@@ -154,6 +158,10 @@ def parse(raw: Mapping[str, Any], source: Path) -> Run:
     if "game" not in raw:
         raise ValueError(f"{source}: game: is missing; say what is played, such as `game: {{kind: gan}}`")
     game = _read_game(raw["game"], source)
+    data = raw.get("data")
+    if isinstance(data, Mapping):  # packed shards, unless another kind is named
+        data = {name: {"kind": "shards", **entry} if isinstance(entry, Mapping) else entry for name, entry in data.items()}
+        raw = {**raw, "data": data}
     return _validate(Run, {**raw, "game": game}, source, "")
 
 

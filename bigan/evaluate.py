@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 
 from bigan.batch import Batch
-from bigan.data.stream import Shards, ShardStream
-from bigan.folder import file_digest
+from bigan.data.ahead import Readable
+from bigan.data.stream import Shards
 from bigan.metrics.fit import cached_classifier
 from bigan.metrics.judge import Card, judge_samples
 from bigan.sample import restore
@@ -62,10 +62,10 @@ def evaluate(path: Path, *, count: int, seed: int, data: Path | None = None) -> 
     source = restored.run.data[name]
     source = source if data is None else Shards(path=str(data))
     with source.open(seed=0) as stream:
-        digest = file_digest(Path(source.path) / "manifest.json")
+        digest = stream.fingerprint
         if digest != restored.saved.data[name]["sha256"]:
-            raise ValueError(f"{source.path}: is not the data that {path} was trained on; name it with --data")
-        real = _first_epoch(stream)
+            raise ValueError(f"{source.where}: is not the data that {path} was trained on; name it with --data")
+        real = _first_epoch(stream, stream.spec.samples)
     labels = real.labels if stream.spec.classes else None
     classifier = cached_classifier(
         restored.folder.features, digest, real.images, labels, stream.spec.classes, seed=0, device=restored.device
@@ -81,6 +81,6 @@ def evaluate(path: Path, *, count: int, seed: int, data: Path | None = None) -> 
     return Evaluation(card, out, kimg)
 
 
-def _first_epoch(stream: ShardStream) -> Batch:
+def _first_epoch(stream: Readable, samples: int) -> Batch:
     """Every sample once, up to MAX_REAL of them, unmirrored or as the stream mirrors them."""
-    return stream.read(0, min(stream.spec.samples, MAX_REAL))
+    return stream.read(0, min(samples, MAX_REAL))

@@ -56,7 +56,7 @@ def restore(path: Path, *, live: bool = False) -> Restored:
     folder, newest = open_run(path)
     saved = checkpoint.load(newest)
     run = parse(saved.config, folder.config)
-    specs = {name: _spec(entry["spec"]) for name, entry in saved.data.items()}
+    specs = {name: DataSpec.of(entry["spec"]) for name, entry in saved.data.items()}
     game = run.game.build(specs)
     device = local_device()
     game.state.load_state_dict(saved.part("state."))
@@ -99,7 +99,3 @@ def _write(restored: Restored, out: Path, count: int, seed: int) -> None:
         out.mkdir(parents=True, exist_ok=True)
         for number, image in enumerate(image for chunk in chunks for image in pixels(chunk)):
             save_image(image, out / f"{number:06d}.png")
-
-
-def _spec(plain: dict[str, object]) -> DataSpec:
-    return DataSpec(**{key: tuple(value) if isinstance(value, list) else value for key, value in plain.items()})  # pyright: ignore[reportArgumentType]

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from bigan.report.grid import save_grid
 from bigan.report.progress import ProgressLine, progress_line
 
 GRID = 64
+MOST_TOLD = 5
 
 
 class DivergedError(RuntimeError):
@@ -47,6 +48,11 @@ def train(run: Run) -> None:
             line.say(f"{run.home}: {ops.backend()}; {group.size} rank(s); from {setup.clock.images / 1000:g} kimg")
             for note in setup.table.game.notes:
                 line.say(f"{run.home}: {note}")
+            for name, stream in setup.streams.items():
+                for note in stream.notes:
+                    line.say(f"data.{name}: {note}")
+            for feed in setup.feeds.values():
+                feed.ahead.stopping = lambda: stop.asked
             _rounds(setup, stop, line)
 
 
@@ -82,6 +88,7 @@ class Ticks:
     def __init__(self, setup: Setup, line: ProgressLine) -> None:
         self._setup, self._line = setup, line
         self._events = EventLog(setup.folder.events, setup.clock.round) if setup.group.rank == 0 else None
+        self._told: set[str] = set()
         self._begin(setup.clock)
 
     def tick(self, clock: Clock) -> None:
@@ -96,14 +103,22 @@ class Ticks:
             raise DivergedError(
                 f"{', '.join(broken)} became infinite or NaN before round {clock.round}; what was saved before stands"
             )
-        on_first_rank(self._setup.group, lambda: self._show(clock, seconds, stats))
+        bad = self._setup.share_faults()
+        on_first_rank(self._setup.group, lambda: self._show(clock, seconds, stats, bad))
         self._begin(clock)
 
-    def _show(self, clock: Clock, seconds: float, stats: Mapping[str, float]) -> None:
+    def _show(self, clock: Clock, seconds: float, stats: Mapping[str, float], bad: Mapping[str, Sequence[str]]) -> None:
+        for name, lines in bad.items():
+            new = [line for line in lines if line not in self._told]
+            self._told.update(new)
+            for line in new[:MOST_TOLD]:
+                self._line.say(f"data.{name}: a bad sample, replaced: {line}")
+            if len(new) > MOST_TOLD:
+                self._line.say(f"data.{name}: and {len(new) - MOST_TOLD} more; `bigan pack FOLDER --check` lists them all")
         if self._events is not None:
             rate = (clock.images - self._from) / seconds
             rates = {"images/s": rate, "s/kimg": 1000 / rate, "loader_wait": (self._waited() - self._waited_before) / seconds}
-            self._events.write({"round": clock.round, "kimg": clock.images / 1000, **rates, **stats})
+            self._events.write({"round": clock.round, "kimg": clock.images / 1000, **rates, **_counts(bad), **stats})
             self._line.tick(clock.images / 1000, {**rates, **stats})
             table = self._setup.table
             samples = sample(table.game, table.averages, clock, GRID, device=table.device)
@@ -116,6 +131,11 @@ class Ticks:
 
     def _waited(self) -> float:
         return sum(feed.ahead.waited_s for feed in self._setup.feeds.values())
+
+
+def _counts(bad: Mapping[str, Sequence[str]]) -> dict[str, int]:
+    """How many bad samples each stream has met, of those that have."""
+    return {f"data.{name}/bad": len(lines) for name, lines in bad.items() if lines}
 
 
 @contextmanager

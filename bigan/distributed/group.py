@@ -50,6 +50,10 @@ class Alone:
         """The value itself."""
         return value
 
+    def collect(self, value: str) -> list[str]:
+        """The value alone."""
+        return [value]
+
 
 class World:
     """All the ranks of torch.distributed's default process group."""
@@ -88,6 +92,12 @@ class World:
         holder = [value]
         dist.broadcast_object_list(holder, src=0, device=self.device)
         return holder[0]
+
+    def collect(self, value: str) -> list[str]:
+        """Every rank's value, in rank order."""
+        values = [""] * self.size
+        dist.all_gather_object(values, value)
+        return values
 
 
 def on_first_rank(group: Alone | World, act: Callable[[], str | None]) -> str:

@@ -18,7 +18,7 @@ import yaml
 from bigan.cli import main
 from bigan.config import assign
 from bigan.data.pack import pack
-from bigan.data.source import open_source
+from bigan.data.sources import open_source
 from bigan.distributed import checkpoint
 from bigan.distributed.checkpoint import Checkpoint
 
