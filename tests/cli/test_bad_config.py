@@ -28,7 +28,7 @@ CHANGES = [
     ({"game__kind": "stylegan"}, "game: "),
     ({"name": "a/b"}, "name: 'a/b'"),
     ({"data__real__path": "nowhere"}, "nowhere: no such folder"),
-    ({"data__real__workers": 0}, "data.real: workers"),
+    ({"data__real__workers": 0}, "data.real.workers"),
     ({"data": {}}, "data.real: is missing"),
     ({"optimizers": {"painter": {"kind": "sgd"}}}, "optimizers.painter: is no player"),
     ({"game__critic__norm": "batch"}, "critic.norm: a gradient penalty needs"),
