@@ -20,8 +20,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import cv2
+import simplejpeg
 import torch
-from data_loaders import bare, check, image_folder, ours, plain_webdataset, rate
+from data_loaders import bare, check, image_folder, opencv, ours, pillow, plain_webdataset, rate
 from data_sets import make
 from kernels import hardware
 from timing import commit
@@ -82,6 +83,19 @@ def throughput(name: str, folder: Path) -> list[Row]:
     return rows
 
 
+def decoders(name: str, folder: Path) -> list[Row]:
+    """Why bigan decodes with what it decodes with: the candidates alone, in threads."""
+    candidates: dict[str, Callable[[bytes], object]] = {"Pillow": pillow, "OpenCV": opencv}
+    if name.startswith("JPEG"):
+        candidates["simplejpeg"] = lambda content: simplejpeg.decode_jpeg(content, "RGB")
+    found: dict[str, list[float]] = {candidate: [] for candidate in candidates}
+    for _ in range(TURNS):
+        for candidate, decode in candidates.items():
+            with bare(folder, BATCH, WORKERS, decode) as batches:
+                found[candidate].append(rate(batches, 0.5))
+    return [Row(f"{name}: {each} alone", round(statistics.median(rates)), "images/s") for each, rates in found.items()]
+
+
 def first_batch(folder: Path) -> Row:
     """From opening a stream to its first batch, at the beginning of an epoch and at 90 % of it."""
     with Shards(path=str(folder / "shards")).open(0) as stream:
@@ -138,7 +152,7 @@ def measure(folder: Path) -> list[Row]:
     rows = []
     for name, (extension, side, count) in SETS.items():
         make(folder / name, extension, side, count)
-        rows += throughput(name, folder / name)
+        rows += throughput(name, folder / name) + decoders(name, folder / name)
     first = folder / next(iter(SETS))
     return [*rows, first_batch(first), memory(first), waiting(folder)]
 

@@ -3,11 +3,12 @@
 Each side is an endless iterator of batches [N, 3, H, W] uint8 with `workers` threads (bigan) or processes (DataLoader).
 """
 
+import io
 import itertools
 import threading
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -36,6 +37,15 @@ def fast(content: bytes) -> np.ndarray:
     pixels = cv2.imdecode(np.frombuffer(content, dtype=np.uint8), RGB)
     assert pixels is not None
     return pixels
+
+
+def pillow(content: bytes) -> np.ndarray:
+    with Image.open(io.BytesIO(content)) as image:
+        return np.asarray(image)
+
+
+def opencv(content: bytes) -> np.ndarray | None:
+    return cv2.imdecode(np.frombuffer(content, dtype=np.uint8), RGB)
 
 
 def fast_file(path: str) -> Tensor:
@@ -81,7 +91,7 @@ def image_folder(folder: Path, batch: int, workers: int, *, same_decoder: bool =
 
 
 @contextmanager
-def bare(folder: Path, batch: int, workers: int) -> Side:
+def bare(folder: Path, batch: int, workers: int, decode: Callable[[bytes], object] = fast) -> Side:
     """Only the decoder, over bytes in memory, on as many threads: what no loader can pass."""
     contents = [path.read_bytes() for path in sorted((folder / "files" / "c").iterdir())[:200]]
     turn, stop = threading.Semaphore(0), threading.Event()
@@ -90,7 +100,7 @@ def bare(folder: Path, batch: int, workers: int) -> Side:
         for number in itertools.cycle(range(len(contents))):
             if stop.is_set():
                 return
-            fast(contents[number])
+            decode(contents[number])
             turn.release()
 
     threads = [threading.Thread(target=work) for _ in range(workers)]
