@@ -2,7 +2,6 @@
 
 import contextlib
 import errno
-import fcntl
 import os
 import platform
 import re
@@ -12,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from bigan.data.lock import try_lock
 from bigan.data.manifest import MANIFEST, Manifest, verify
 
 SKIPPED = "skipped.txt"
@@ -21,7 +21,6 @@ _LEFT = re.compile(r"shard-\d{6,}\.done\.json|\..+\.tmp|" + re.escape(REQUEST)) 
 OURS = re.compile(f"{_SHARD.pattern}|{_LEFT.pattern}|{re.escape(MANIFEST)}|{re.escape(SKIPPED)}")
 
 _FULL = {errno.ENOSPC, errno.EDQUOT}
-_CANNOT_LOCK = {errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK}
 
 
 def without_ours(files: Sequence[str], folders: Sequence[str]) -> list[str]:
@@ -88,13 +87,13 @@ def locked(out: Path) -> Iterator[None]:
     lock = beside(out, ".lock")
     with told(out):
         lock.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = _lock(lock, out)
-    try:
+        if lock.is_file() and lock.stat().st_size > 0:  # ours is empty
+            raise ValueError(f"{lock}: is in the way; move it away")
+        held = try_lock(lock)
+    if held is None:
+        raise ValueError(f"{out}: another `bigan pack` is writing it; wait for that one, or choose another folder")
+    with held:
         yield
-    finally:
-        with contextlib.suppress(OSError):
-            lock.unlink()  # while it is locked: whoever waits with it in hand sees that it is no longer the one
-        os.close(descriptor)
 
 
 def present(out: Path, request: str, *, overwrite: bool = False) -> Manifest | None:
@@ -178,33 +177,3 @@ def _sweep(folder: Path) -> None:
         if _LEFT.fullmatch(name):
             with contextlib.suppress(OSError):  # another process sweeps, too, or the data set is not ours to write
                 (folder / name).unlink()
-
-
-def _lock(lock: Path, out: Path) -> int:
-    """The descriptor of the locked file."""
-    while True:
-        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
-        try:
-            if os.fstat(descriptor).st_size > 0:  # ours is empty
-                raise ValueError(f"{lock}: is in the way; move it away")
-            with contextlib.suppress(FileNotFoundError):
-                _flock(descriptor)
-                if os.path.samestat(os.fstat(descriptor), os.stat(lock)):
-                    return descriptor
-        except BlockingIOError as error:
-            os.close(descriptor)
-            raise ValueError(
-                f"{out}: another `bigan pack` is writing it; wait for that one, or choose another folder"
-            ) from error
-        except BaseException:
-            os.close(descriptor)
-            raise
-        os.close(descriptor)  # another packing ended, and took its file away, between our open and our lock
-
-
-def _flock(descriptor: int) -> None:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        if error.errno not in _CANNOT_LOCK:  # some network file systems: then it goes without
-            raise
