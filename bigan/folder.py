@@ -1,7 +1,6 @@
 """A run's folder: `runs/NAME/` with the resolved config, the environment, events, grids and checkpoints."""
 
 import fcntl
-import hashlib
 import importlib.metadata
 import json
 import platform
@@ -107,12 +106,6 @@ def environment(backend: str, device: str, ranks: int) -> dict[str, Any]:
         "ranks": ranks,
         "kernels": backend,
     }
-
-
-def file_digest(path: Path) -> str:
-    """sha256 of a file, hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _version(package: str) -> str | None:
