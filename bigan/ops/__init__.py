@@ -52,5 +52,5 @@ def backend() -> Backend:
 def describe() -> list[str]:
     """Return what `bigan doctor` prints about the kernels: which are built, for what, and why not more."""
     lines = [f"kernels: {_BACKEND}"]
-    lines += [f"  {key}: {value}" for key, value in _BACKEND.build.items()]
+    lines += [f"  {key}: {value}" for key, value in _BACKEND.build.items() if value != ""]
     return lines
