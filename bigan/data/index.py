@@ -35,11 +35,6 @@ class ShardIndex:
     keys: tuple[str, ...]
     members: Mapping[str, NDArray[np.int64]]
 
-    def locate(self, sample: int) -> dict[str, tuple[int, int, int]]:
-        """The members of one sample of this shard: extension → (offset, size, CRC-32)."""
-        rows = {extension: tuple(table[sample].tolist()) for extension, table in self.members.items()}
-        return {extension: row for extension, row in rows.items() if row[0] >= 0}
-
     def dump(self) -> bytes:
         """The content of the index file: a column an extension, so that a million samples parse in seconds."""
         members = {extension: self.members[extension].tolist() for extension in sorted(self.members)}

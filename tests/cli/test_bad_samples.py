@@ -12,6 +12,7 @@ import pytest
 from bigan.data.index import ShardIndex
 from bigan.data.manifest import Manifest
 
+from ..unit.tars import locate
 from .launch import ENVIRONMENT, bigan, differing, kimg, refused, saved, write_config
 
 TWO_RANKS = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "bigan")
@@ -26,7 +27,7 @@ def damaged(here: Path, digits: Path) -> Path:
     index = ShardIndex.load(data, entry)
     with (data / entry.name).open("r+b") as file:
         for rank in (3, 14, 15):
-            offset, size, _ = index.locate(rank)["png"]
+            offset, size, _ = locate(index, rank)["png"]
             file.seek(offset + size // 2)
             byte = file.read(1)[0]
             file.seek(offset + size // 2)

@@ -9,6 +9,8 @@ from bigan.data.decode import Decoder, empty
 from bigan.data.index import ShardIndex
 from bigan.data.manifest import Manifest, verify
 
+from .tars import locate
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -31,7 +33,7 @@ def decoded(folder: Path) -> tuple[list[int], dict[str, NDArray]]:
     for entry in manifest.shards:
         index, data = ShardIndex.load(folder, entry), (folder / entry.name).read_bytes()
         for sample, key in enumerate(index.keys):
-            places = index.locate(sample)
+            places = locate(index, sample)
             members = {kind: data[offset : offset + size] for kind, (offset, size, _) in places.items()}
             Decoder(manifest.spec).decode(members, rows, len(keys))
             keys.append(int(key))

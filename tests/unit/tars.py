@@ -58,3 +58,9 @@ def encoded(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, kind, **options)
     return buffer.getvalue()
+
+
+def locate(index: ShardIndex, rank: int) -> dict[str, tuple[int, int, int]]:
+    """The members of one sample: extension → (offset, size, CRC-32)."""
+    rows = {extension: tuple(table[rank].tolist()) for extension, table in index.members.items()}
+    return {extension: row for extension, row in rows.items() if row[0] >= 0}

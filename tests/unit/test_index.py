@@ -21,7 +21,7 @@ from bigan.data.manifest import Manifest, ShardEntry, sha256_of, verify
 from bigan.data.pack import pack
 from bigan.data.sources import Source, open_source
 
-from .tars import write_tar
+from .tars import locate, write_tar
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def test_an_index_says_where_the_bytes_lie(packed: Path) -> None:
         content = (packed / entry.name).read_bytes()
         with tarfile.open(packed / entry.name) as tar:
             for rank, key in enumerate(index.keys):
-                places = index.locate(rank)
+                places = locate(index, rank)
                 assert sorted(places) == ["cls", "png"]
                 for extension, (offset, size, crc) in places.items():
                     member = tar.extractfile(f"{key}.{extension}")
@@ -81,7 +81,7 @@ def test_members_a_sample_lacks_are_marked(tmp_path: Path) -> None:
     path = write_tar(tmp_path / "s.tar", [("a.png", b"12"), ("b.png", b"3"), ("b.cls", b"0"), ("d/c.x.jpg", b"")])
     index = ShardIndex.build(path)
     assert index.keys == ("a", "b", "d/c")
-    assert [sorted(index.locate(rank)) for rank in range(3)] == [["png"], ["cls", "png"], ["x.jpg"]]
+    assert [sorted(locate(index, rank)) for rank in range(3)] == [["png"], ["cls", "png"], ["x.jpg"]]
     assert index.members["cls"].tolist()[0] == [-1, 0, 0]
 
 
