@@ -14,6 +14,10 @@ PATIENCE_S = 10.0
 _POLL_S = 0.5
 
 
+class StoppedWaitingError(ValueError):
+    """The run was asked to stop while it waited for data."""
+
+
 class Readable(Protocol):
     """What a Prefetcher reads: any stream that is addressed by position."""
 
@@ -143,7 +147,7 @@ class Prefetcher:
         began = time.monotonic()
         while not wait([ahead], timeout=_POLL_S).done:
             if self.stopping() and time.monotonic() - began > PATIENCE_S:
-                raise ValueError(
+                raise StoppedWaitingError(
                     f"was asked to stop, and has waited {PATIENCE_S:g} s for data in vain; what was saved before stands"
                 )
         return ahead.result()

@@ -16,8 +16,9 @@ from bigan.data.decode import ARRAY, CAPTION, IMAGES, LABEL, attributes
 from bigan.data.faults import SampleError
 from bigan.data.index import ShardIndex
 from bigan.data.manifest import MANIFEST, Manifest, ShardEntry, sha256_of
-from bigan.data.publish import save, told
+from bigan.data.publish import told
 from bigan.data.sources.base import MAX_CLASSES
+from bigan.files import save
 from bigan.spec import DataSpec
 
 _FORMATS = {"jpg": "JPEG", "jpeg": "JPEG", "png": "PNG", "webp": "WEBP"}

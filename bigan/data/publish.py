@@ -3,9 +3,7 @@
 import contextlib
 import errno
 import os
-import platform
 import re
-import secrets
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,6 +11,7 @@ from pathlib import Path
 
 from bigan.data.lock import try_lock
 from bigan.data.manifest import MANIFEST, Manifest, verify
+from bigan.files import save
 
 SKIPPED = "skipped.txt"
 REQUEST = "request.json"  # of an unfinished packing
@@ -33,32 +32,6 @@ def without_ours(files: Sequence[str], folders: Sequence[str]) -> list[str]:
     packed = REQUEST in files or (MANIFEST in files and any(_SHARD.fullmatch(name) for name in files))
     locks = {f"{name.removesuffix('.incomplete')}.lock" for name in folders}
     return [name for name in files if name not in locks and not (packed and OURS.fullmatch(name))]
-
-
-@contextmanager
-def temporary(path: Path) -> Iterator[Path]:
-    """A hidden name beside `path` that no other process has: of a file to be renamed. It is gone at the end if it is not."""
-    name = path.with_name(f".{path.name}.{platform.node()}-{os.getpid()}-{secrets.token_hex(4)}.tmp")
-    try:
-        yield name
-    finally:
-        with contextlib.suppress(OSError):
-            name.unlink()
-
-
-def save(path: Path, content: bytes) -> None:
-    """Write a file that appears whole, or not at all."""
-    with temporary(path) as name:
-        write(name, content)
-        os.replace(name, path)
-
-
-def write(path: Path, content: bytes) -> None:
-    """Write a file, down to the disk: the rename that publishes it must not overtake its content."""
-    with path.open("xb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 @contextmanager

@@ -17,9 +17,9 @@ from typing import NamedTuple
 from PIL import UnidentifiedImageError
 
 from bigan.data.fit import GREY_MODES, Encoding, only_bombs_are_heard
-from bigan.data.publish import temporary
 from bigan.data.sources import Item
 from bigan.data.unfinished import Skipped, Unfinished, shard_name
+from bigan.files import temporary
 from bigan.spec import DataSpec
 
 # What the system says of a file itself. Anything else, such as a network that fails, is no reason to leave it out: the same

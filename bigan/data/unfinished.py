@@ -15,7 +15,8 @@ from typing import Any, NamedTuple, final
 
 from bigan.data.index import ShardIndex
 from bigan.data.manifest import VERSION, ShardEntry, missing, parsed, sha256_of
-from bigan.data.publish import REQUEST, discard, refuse_foreign, save, temporary, write
+from bigan.data.publish import REQUEST, discard, refuse_foreign
+from bigan.files import save, temporary, write
 
 _DONE = re.compile(r"shard-(\d+)\.done\.json")
 
