@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import SkipValidation, TypeAdapter, ValidationError
+from pydantic import SkipValidation
 
 from bigan.average import Average
 from bigan.data.stream import Shards
@@ -18,30 +18,24 @@ from bigan.game import GameSettings
 from bigan.games.gan import GAN
 from bigan.games.wgan_gp import WGANGP
 from bigan.optimizers import Adam, Optimizer
-from bigan.settings import BY_KIND, CONFIG, Count, NonNegative, Positive, Seed, settings
-
-MAY_CHANGE = frozenset(
-    {
-        "name",
-        "folder",
-        "length_kimg",
-        "tick_kimg",
-        "checkpoint_kimg",
-        "keep_checkpoints",
-        "micro_batch",
-        "zero_stage",
-        "data.*.path",
-        "data.*.workers",
-        "data.*.bad_samples",
-        "data.*.cache",
-        "data.*.cache_gb",
-    }
-)
-"""Keys that may differ when a run is resumed; `*` stands for any one part. Every other difference is refused by name."""
-
+from bigan.settings import BY_KIND, CONFIG, Count, CountFrom0, NonNegative, Positive, Seed, Timeout, ZeroStage, settings
+from bigan.validation import validate
 
 USER_MODULE = "bigan_user_"
 """Prefix of the names under which users' game files are imported."""
+
+
+@settings
+class Evaluation:
+    """Judging the run while it trains, as `bigan evaluate` does.
+
+    Attributes:
+        every_kimg: how often, at a checkpoint; the one of the least Fréchet distance is kept beside the newest. 0: never.
+        samples: how many are drawn.
+    """
+
+    every_kimg: NonNegative = 0.0
+    samples: Count = 1000
 
 
 @settings
@@ -60,10 +54,15 @@ class Run:
         optimizers: player → its own optimizer, instead.
         average: the moving average of the players that the game averages.
         precision: "bf16" runs convolutions and products under autocast; norms, losses and penalties stay in fp32.
-        zero_stage: DeepSpeed's ZeRO stage on more than one rank: 0, or 1, which divides the optimizer's state.
+        zero_stage: DeepSpeed's ZeRO stage on more than one rank: 0; 1 divides the optimizer's state; 2 the gradients too.
+        compile: torch.compile of the players' forwards; "reduce-overhead" uses CUDA graphs where there is a GPU.
         tick_kimg: how often a line is logged and a grid drawn.
         checkpoint_kimg: how often the run is saved.
         keep_checkpoints: how many are kept.
+        evaluation: how often the run is judged while it trains.
+        rollbacks: how often in its life a run goes back to its last checkpoint, to other random numbers, because a loss, a
+            gradient or a weight was no longer a number.
+        hang_timeout_s: after so long without progress a rank counts as hung, and the run is ended; at least 1.
         folder: where run folders lie.
     """
 
@@ -78,10 +77,14 @@ class Run:
     optimizers: Mapping[str, Optimizer] = field(default_factory=dict)
     average: Average = field(default_factory=Average)
     precision: Literal["fp32", "bf16"] = "fp32"
-    zero_stage: Literal[0, 1] = 0
+    zero_stage: ZeroStage = 0
+    compile: Literal["none", "default", "reduce-overhead"] = "none"
     tick_kimg: Positive = 4.0
     checkpoint_kimg: NonNegative = 20.0
     keep_checkpoints: Count = 2
+    evaluation: Evaluation = field(default_factory=Evaluation)
+    rollbacks: CountFrom0 = 3
+    hang_timeout_s: Timeout = 600.0
     folder: str = "runs"
 
     def __post_init__(self) -> None:
@@ -162,17 +165,17 @@ def parse(raw: Mapping[str, Any], source: Path) -> Run:
     if isinstance(data, Mapping):  # packed shards, unless another kind is named
         data = {name: {"kind": "shards", **entry} if isinstance(entry, Mapping) else entry for name, entry in data.items()}
         raw = {**raw, "data": data}
-    return _validate(Run, {**raw, "game": game}, source, "")
+    return validate(Run, {**raw, "game": game}, source, "")
 
 
 def _read_game(raw: Any, source: Path) -> GameSettings:
     options = {"kind": raw} if isinstance(raw, str) else dict(raw) if isinstance(raw, Mapping) else {}
     kind = str(options.get("kind", ""))
     if ":" not in kind:
-        return _validate(Annotated[GAN | WGANGP, BY_KIND], options, source, "game.")
+        return validate(Annotated[GAN | WGANGP, BY_KIND], options, source, "game.")
     file, _, name = kind.rpartition(":")
     cls = _users_class(Path(file), name, source)
-    return _validate(cls, {key: value for key, value in options.items() if key != "kind"}, source, "game.")
+    return validate(cls, {key: value for key, value in options.items() if key != "kind"}, source, "game.")
 
 
 def _users_class(file: Path, name: str, source: Path) -> type:
@@ -203,46 +206,6 @@ def _is_frozen(cls: type) -> bool:
     return is_dataclass(cls) and cls.__dataclass_params__.frozen  # pyright: ignore[reportAttributeAccessIssue]
 
 
-def _validate(kind: Any, raw: Any, source: Path, prefix: str) -> Any:
-    try:
-        return TypeAdapter(kind).validate_python(raw)
-    except ValidationError as error:
-        raise ValueError(f"{source}: {_first(error, raw, prefix)}") from None
-
-
-def _first(error: ValidationError, raw: Any, prefix: str) -> str:
-    """The first complaint as `key: what to do`; how many more there are."""
-    details = error.errors()
-    detail = details[0]
-    key = (prefix + ".".join(_keys(detail["loc"], raw))).removesuffix(".")
-    if detail["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
-        message = "is no key of this config"
-    elif detail["type"] in ("missing", "missing_argument"):
-        message = "is missing"
-    elif detail["type"] == "union_tag_not_found":
-        key, message = f"{key}.kind".removeprefix("."), "is missing; say which kind is meant"
-    else:
-        message = detail["msg"].removeprefix("Value error, ")
-        if not isinstance(detail["input"], dict | list) and not is_dataclass(detail["input"]):
-            message += f" (got {detail['input']!r})"
-    more = f" (and {len(details) - 1} more)" if len(details) > 1 else ""
-    return f"{key}: {message}{more}" if key else message + more
-
-
-def _keys(location: Sequence[str | int], raw: Any) -> list[str]:
-    """The keys that lead to a place in a config: pydantic also names the member of a union, which is no key."""
-    keys: list[str] = []
-    for part in location:
-        if isinstance(raw, Mapping) and part not in raw and raw.get("kind") == part:
-            continue
-        keys.append(str(part))
-        if isinstance(raw, Mapping):
-            raw = raw.get(part)
-        else:
-            raw = raw[part] if isinstance(raw, list) and isinstance(part, int) and part < len(raw) else None
-    return keys
-
-
 def dump(run: Run) -> dict[str, Any]:
     """The resolved config: every key with its value, as YAML and JSON can hold it, and as `parse` reads it again."""
     raw = _plain(asdict(run))
@@ -265,32 +228,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
     return value
-
-
-def refuse_changes(old: Mapping[str, Any], new: Mapping[str, Any], where: Path) -> None:
-    """Refuse to resume where a key differs that may not.
-
-    Raises:
-        ValueError: naming the first such keys with both values.
-    """
-    was, now = dict(_flat(old)), dict(_flat(new))
-    changed = [k for k in sorted(was.keys() | now.keys()) if was.get(k) != now.get(k) and not _may_change(k)]
-    if changed:
-        shown = ", ".join(f"{key} ({was.get(key, 'absent')} → {now.get(key, 'absent')})" for key in changed[:3])
-        raise ValueError(f"{where}: was begun with another config: {shown}; set them back, or give the run another name")
-
-
-def _may_change(key: str) -> bool:
-    parts = key.split(".")
-    return any(
-        len(parts) == len(pattern) and all(p in ("*", part) for p, part in zip(pattern, parts, strict=True))
-        for pattern in (k.split(".") for k in MAY_CHANGE)
-    )
-
-
-def _flat(value: Any, prefix: str = "") -> list[tuple[str, Any]]:
-    if isinstance(value, Mapping) and value:
-        return [pair for key, item in value.items() for pair in _flat(item, f"{prefix}{key}.")]
-    if isinstance(value, list) and value:
-        return [pair for i, item in enumerate(value) for pair in _flat(item, f"{prefix}{i}.")]
-    return [(prefix.removesuffix("."), value)]

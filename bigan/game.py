@@ -31,6 +31,8 @@ class Move:
         reads: streams of which each repetition reads a fresh batch.
         repeat: how often in a row it is played (k critic steps).
         when: whether it is played in this round; a pure function of what every rank shares.
+        coupled: the loss couples the samples of its batch by `Context.global_mean` (relativistic average, minibatch
+            statistics); such a batch is not divided into micro-batches.
         name: keys its draws and its statistics; the player's name unless given.
     """
 
@@ -39,6 +41,7 @@ class Move:
     reads: tuple[str, ...] = ()
     repeat: int = 1
     when: Callable[[Clock, nn.Module], bool] = always
+    coupled: bool = False
     name: str = ""
 
     def __post_init__(self) -> None:
@@ -125,7 +128,7 @@ class Group(Protocol):
         ...
 
     def gather(self, tensor: Tensor) -> Tensor:
-        """Concatenate every rank's rows, in rank order; not differentiable."""
+        """Concatenate every rank's rows, in rank order; differentiable, to second order."""
         ...
 
     def broadcast(self, tensors: Sequence[Tensor]) -> None:
@@ -146,8 +149,12 @@ class Player(Protocol):
         """Its averaged copy, or the network itself where none is kept."""
         ...
 
-    def update(self, loss: Tensor, *, last: bool) -> None:
-        """Backward for one micro-batch; with `last`, the optimizer's step."""
+    def update(self, loss: Tensor, clock: Clock, *, last: bool) -> Tensor | None:
+        """Backward for one micro-batch; with `last`, the optimizer's step, and the gradient's norm [], equal on every rank."""
+        ...
+
+    def gradient_norms(self) -> dict[str, float]:
+        """Parameter → norm of its gradient in the last step, where it is known."""
         ...
 
     def follow(self, clock: Clock) -> None:
@@ -182,11 +189,12 @@ class Context:
         clock: Clock,
         state: nn.Module,
         step: int = 0,
+        over_ranks: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         self.players, self.draws, self.clock, self.state, self.step = players, draws, clock, state, step
         self.observed: list[tuple[str, Tensor]] = []
         self.kept: dict[str, Tensor] = {}
-        self._batches = batches
+        self._batches, self._over_ranks = batches, over_ranks
 
     @property
     def count(self) -> int:
@@ -211,6 +219,18 @@ class Context:
         """Numbers in [0, 1], [count, *shape]."""
         return self.draws.uniform(name, *shape)
 
+    def global_mean(self, values: Tensor) -> Tensor:
+        """Mean of values [count, …] over the samples of the global batch, all ranks'; differentiable, to second order.
+
+        A collective: every rank calls it alike.
+
+        Raises:
+            ValueError: in a move that is not `coupled`, whose batch may be divided.
+        """
+        if self._over_ranks is None:
+            raise ValueError("this move does not say that its loss couples samples; make it Move(coupled=True)")
+        return self._over_ranks(values.mean(0))
+
     def observe(self, name: str, values: Tensor) -> None:
         """Record a statistic; its mean over samples, micro-batches and ranks is logged and given to `Game.after`."""
         self.observed.append((name, values.detach()))
@@ -221,4 +241,4 @@ class Context:
             raise ValueError(f"keep({name!r}): kept twice in one move; give each tensor its own name")
         if len(tensor) != self.count:
             raise ValueError(f"keep({name!r}): {len(tensor)} rows for {self.count} samples")
-        self.kept[name] = tensor.detach()
+        self.kept[name] = tensor.detach().clone()  # a compiled network's next pass may write where it lies

@@ -1,16 +1,56 @@
 """Optimizers as settings: torch's own, with their defaults where a GAN has no better one."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
+from dataclasses import field
 from typing import Annotated, Literal
 
 import torch
 from torch import nn
 
-from bigan.settings import BY_KIND, Fraction, Positive, settings
+from bigan.clock import Clock
+from bigan.schedule import Schedule
+from bigan.settings import BY_KIND, Fraction, NonNegative, Positive, settings
 
 
 @settings
-class Adam:
+class Stepper(ABC):
+    """What every optimizer has.
+
+    Attributes:
+        lr: the whole learning rate.
+        clip_norm: the most that the norm of the whole gradient may be, over all parameters of the player and all ranks; a
+            longer one is scaled down to it (Pascanu et al., 2013).
+        schedule: a factor of lr.
+        implementation: torch's; "fused" does a step in one pass over memory.
+    """
+
+    lr: Positive
+    clip_norm: Positive | None = None
+    schedule: Schedule = field(default_factory=Schedule)
+    implementation: Literal["foreach", "fused"] = "foreach"
+
+    @abstractmethod
+    def build(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+        """The optimizer over these parameters, at the whole rate; it neither clips nor schedules."""
+
+    def rate(self, clock: Clock) -> float:
+        """The learning rate of the round that begins at the clock."""
+        return self.lr * self.schedule.factor(clock)
+
+    @property
+    def foreach(self) -> bool:
+        """Torch's name of an implementation."""
+        return self.implementation == "foreach"
+
+    @property
+    def fused(self) -> bool:
+        """Torch's name of the other."""
+        return self.implementation == "fused"
+
+
+@settings
+class Adam(Stepper):
     """Adam (Kingma & Ba, 2015) with DCGAN's learning rate and momentum (Radford et al., 2016)."""
 
     kind: Literal["adam"] = "adam"
@@ -19,12 +59,51 @@ class Adam:
     eps: Positive = 1e-8
 
     def build(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-        """The optimizer over these parameters."""
-        return torch.optim.Adam(parameters, lr=self.lr, betas=self.betas, eps=self.eps, foreach=True)
+        """See `Stepper.build`."""
+        return torch.optim.Adam(parameters, lr=self.lr, betas=self.betas, eps=self.eps, foreach=self.foreach, fused=self.fused)
 
 
 @settings
-class SGD:
+class AdamW(Stepper):
+    """Adam with decoupled weight decay (Loshchilov & Hutter, 2019)."""
+
+    kind: Literal["adamw"] = "adamw"
+    lr: Positive = 2e-4
+    betas: tuple[Fraction, Fraction] = (0.5, 0.999)
+    eps: Positive = 1e-8
+    weight_decay: NonNegative = 1e-2
+
+    def build(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+        """See `Stepper.build`."""
+        return torch.optim.AdamW(
+            parameters, lr=self.lr, betas=self.betas, eps=self.eps, weight_decay=self.weight_decay,
+            foreach=self.foreach, fused=self.fused,
+        )  # fmt: skip
+
+
+@settings
+class RMSprop(Stepper):
+    """RMSprop (Tieleman & Hinton, 2012) at WGAN's learning rate (Arjovsky et al., 2017); torch has no fused one."""
+
+    kind: Literal["rmsprop"] = "rmsprop"
+    lr: Positive = 5e-5
+    alpha: Fraction = 0.99
+    eps: Positive = 1e-8
+    momentum: Fraction = 0.0
+
+    def __post_init__(self) -> None:
+        if self.fused:
+            raise ValueError("implementation: torch has no fused RMSprop; set foreach")
+
+    def build(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+        """See `Stepper.build`."""
+        return torch.optim.RMSprop(
+            parameters, lr=self.lr, alpha=self.alpha, eps=self.eps, momentum=self.momentum, foreach=self.foreach
+        )
+
+
+@settings
+class SGD(Stepper):
     """Stochastic gradient descent."""
 
     kind: Literal["sgd"] = "sgd"
@@ -32,8 +111,8 @@ class SGD:
     momentum: Fraction = 0.0
 
     def build(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-        """The optimizer over these parameters."""
-        return torch.optim.SGD(parameters, lr=self.lr, momentum=self.momentum, foreach=True)
+        """See `Stepper.build`."""
+        return torch.optim.SGD(parameters, lr=self.lr, momentum=self.momentum, foreach=self.foreach, fused=self.fused)
 
 
-Optimizer = Annotated[Adam | SGD, BY_KIND]
+Optimizer = Annotated[Adam | AdamW | RMSprop | SGD, BY_KIND]

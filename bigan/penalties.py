@@ -150,7 +150,8 @@ def with_gradient(critic: nn.Module, images: Tensor, condition: Tensor | None = 
 def by_autograd(critic: nn.Module, images: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """`with_gradient` by a recorded backward, for any critic; differentiable to any order."""
     images = images.detach().requires_grad_()
-    logits = wide(_call(critic, images, condition))
+    with torch.compiler.set_stance("force_eager"):  # torch.compile's functions can be differentiated only once
+        logits = wide(_call(critic, images, condition))
     with torch.autocast(images.device.type, enabled=False):
         (gradient,) = torch.autograd.grad(logits.sum(), images, create_graph=True)
     return logits, gradient

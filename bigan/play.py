@@ -1,6 +1,6 @@
 """Play a game: the loop within a round. It knows players, moves and streams, and nothing of generators and critics."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from bigan.clock import Clock, Draws, digest
 from bigan.game import Context, Feed, Game, Group, Move, Player, Round, Samples, Terms
+from bigan.health import Witness
 from bigan.precision import wide
 
 
@@ -20,6 +21,7 @@ class Table:
         micro_batch: samples of one forward on this rank; divides batch / ranks.
         seed: of every draw.
         bf16: run the losses under bfloat16 autocast.
+        beat: told what is played, at the same points on every rank.
     """
 
     game: Game
@@ -30,6 +32,7 @@ class Table:
     seed: int
     device: torch.device
     bf16: bool = False
+    beat: Callable[[str], None] = lambda where: None
 
     @property
     def modules(self) -> dict[str, nn.Module]:
@@ -87,37 +90,67 @@ def frozen(modules: Sequence[nn.Module]) -> Iterator[None]:
                 buffer.copy_(value)
 
 
+@dataclass(frozen=True)
+class Played:
+    """The moves of a round, before it counts.
+
+    Attributes:
+        clock: after the last move, still in the round.
+        witness: what the round shows of NaN and infinity.
+    """
+
+    clock: Clock
+    stats: Meter
+    kept: Mapping[str, list[Tensor]]
+    witness: Witness
+
+
 def play(table: Table, clock: Clock, meter: Meter) -> Clock:
-    """Play one round, every move in its order. Returns the clock after it; adds the round's statistics to the meter."""
-    stats = Meter()
+    """Play one round. Returns the clock after it; adds the round's statistics to the meter."""
+    return close(table, play_moves(table, clock), meter)
+
+
+def play_moves(table: Table, clock: Clock) -> Played:
+    """Play every move of a round, in its order."""
+    stats, witness = Meter(), Witness()
     kept: dict[str, list[Tensor]] = {}
     for move in table.game.moves:
         if move.when(clock, table.game.state):
             for repetition in range(move.repeat):
-                clock = _play_move(table, clock, move, repetition, stats, kept)
+                clock = _play_move(table, clock, move, repetition, stats, kept, witness)
+    return Played(clock, stats, kept, witness)
+
+
+def close(table: Table, played: Played, meter: Meter) -> Clock:
+    """Make a round count: averages, the game's own `after`, statistics. Returns the clock after it."""
+    clock, stats = played.clock, played.stats
     for player in table.players.values():  # once a round, as the memory of an average is counted in images
         player.follow(clock)
     clock = clock.next_round()
     if table.game.after is not None:
         draws = Draws((table.seed, clock.attempt, "after", clock.round), 0, clock.batch, table.device)
-        gathered = {name: torch.cat(tensors) for name, tensors in kept.items()}
+        gathered = {name: torch.cat(tensors) for name, tensors in played.kept.items()}
         table.game.after(Round(clock, stats.means(table.group), gathered, draws))
         table.group.broadcast(list(table.game.state.buffers()))
     meter.update(stats)
     return clock
 
 
-def _play_move(table: Table, clock: Clock, move: Move, repetition: int, stats: Meter, kept: dict[str, list[Tensor]]) -> Clock:
+def _play_move(
+    table: Table, clock: Clock, move: Move, repetition: int, stats: Meter, kept: dict[str, list[Tensor]], witness: Witness
+) -> Clock:
     """One player's loss over its share of a fresh global batch, in micro-batches, and one step."""
     share = clock.batch // table.group.size
     first = table.group.rank * share
     key = (table.seed, clock.attempt, clock.round, move.name, repetition)
     _seed_torch(digest((*key, table.group.rank), size=7), table.device)
     batches = {stream: table.feeds[stream].read(clock.positions.get(stream, 0) + first, share) for stream in move.reads}
+    witness.move(move, repetition, clock, batches)
     player = table.players[move.player]
     others = [module for name, module in table.modules.items() if name != move.player]
     mine: dict[str, list[Tensor]] = {}
     for offset in range(0, share, table.micro_batch):
+        table.beat(f"round {clock.round + 1}, move {move.name}")
         context = Context(
             players=table.modules,
             batches={stream: batch.rows(offset, table.micro_batch) for stream, batch in batches.items()},
@@ -125,12 +158,19 @@ def _play_move(table: Table, clock: Clock, move: Move, repetition: int, stats: M
             clock=clock,
             state=table.game.state,
             step=clock.steps.get(move.player, 0),
+            over_ranks=table.group.mean if move.coupled else None,
         )
         with frozen(others):
             with torch.autocast(table.device.type, torch.bfloat16, enabled=table.bf16):
                 terms = move.loss(context)
             loss = _total(move, terms)
-            player.update(loss * (table.micro_batch / share), last=offset + table.micro_batch == share)
+            table.beat(f"round {clock.round + 1}, move {move.name}, update")
+            norm = player.update(loss * (table.micro_batch / share), clock, last=offset + table.micro_batch == share)
+        for name, term in terms.items():
+            witness.term(name, term)
+        if norm is not None:
+            witness.step(norm, player)
+            stats.add(f"{move.name}/gradient_norm", _sum_and_count(norm))
         for name, value in (*terms.items(), *((name, value) for name, value in context.observed)):
             stats.add(f"{move.name}/{name}", _sum_and_count(value))
         for name, tensor in context.kept.items():

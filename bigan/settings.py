@@ -6,15 +6,29 @@ The component is its config: `R1(weight=10.0)` is what the YAML says, what is va
 from dataclasses import dataclass
 from typing import Annotated, TypeVar, dataclass_transform
 
-from annotated_types import Ge, Gt, Lt
-from pydantic import ConfigDict, Discriminator, Strict
+from annotated_types import Ge, Gt, Le, Lt
+from pydantic import AfterValidator, ConfigDict, Discriminator, Strict
+
+
+def _zero_stage(stage: int) -> int:
+    if stage == 3:
+        raise ValueError("ZeRO 3 divides the weights, and gradient penalties through them fail or are wrong; set 0, 1 or 2")
+    if stage not in (0, 1, 2):
+        raise ValueError("must be 0, 1 or 2")
+    return stage
+
 
 Count = Annotated[int, Strict(), Ge(1)]
+CountFrom0 = Annotated[int, Strict(), Ge(0)]
 Threads = Annotated[int, Strict(), Ge(1), Lt(1025)]
 Seed = Annotated[int, Strict(), Ge(0), Lt(2**64)]
 NonNegative = Annotated[float, Ge(0)]
 Positive = Annotated[float, Gt(0)]
+Timeout = Annotated[float, Ge(1)]
 Fraction = Annotated[float, Ge(0), Lt(1)]
+Share = Annotated[float, Ge(0), Le(1)]
+
+ZeroStage = Annotated[int, Strict(), AfterValidator(_zero_stage)]
 
 T = TypeVar("T")
 

@@ -11,7 +11,8 @@ from torch import Tensor
 from bigan.average import Average
 from bigan.batch import Batch
 from bigan.distributed.group import Alone
-from bigan.distributed.player import Division, seat
+from bigan.distributed.player import seat
+from bigan.distributed.zero import Division
 from bigan.game import Game, Group
 from bigan.optimizers import SGD
 from bigan.play import Table

@@ -47,16 +47,13 @@ class GlobalBatchNorm(nn.Module):
         return fold_batch_norm(mean, var, self.weight, self.bias, self.eps)
 
     def _moments(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        over_ranks = self.group.mean if self.training else _same  # rank 0 samples alone, in evaluation
-        mine, spread = channel_moments(x)
-        mean = over_ranks(mine)
-        var = over_ranks(spread + (mine - mean).square())
+        mine = torch.stack(channel_moments(x))[None]
+        # One collective, forward and backward: its latency is what it costs. In evaluation rank 0 samples alone.
+        means, spreads = (self.group.gather(mine) if self.training else mine).unbind(1)
+        mean = means.mean(0)
+        var = (spreads + (means - mean).square()).mean(0)
         track(self, mean.detach(), var.detach(), self.group.size * x.numel() // self.channels)
         return mean, var
-
-
-def _same(tensor: Tensor) -> Tensor:
-    return tensor
 
 
 def normalise_globally(module: nn.Module, group: Group, device: torch.device) -> nn.Module:
@@ -72,6 +69,16 @@ def normalise_globally(module: nn.Module, group: Group, device: torch.device) ->
     return module
 
 
+def own_buffers(module: nn.Module) -> list[Tensor]:
+    """The buffers that each rank moves by what it saw alone; batch norm's are equal on all ranks already."""
+    shared = {id(buffer) for layer in module.modules() if _is_batch_norm(layer) for buffer in layer.buffers(recurse=False)}
+    return [buffer for buffer in module.buffers() if id(buffer) not in shared]
+
+
+def _is_batch_norm(layer: nn.Module) -> bool:
+    return isinstance(layer, _BatchNorm | GlobalBatchNorm)
+
+
 def has_batch_norm(module: nn.Module) -> bool:
     """Whether any layer couples the samples of a batch by batch norm."""
-    return any(isinstance(layer, _BatchNorm | GlobalBatchNorm) for layer in module.modules())
+    return any(_is_batch_norm(layer) for layer in module.modules())

@@ -1,6 +1,7 @@
 """The ranks that train together, as `bigan.game.Group`."""
 
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -9,6 +10,12 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.rendezvous import rendezvous
+
+from bigan.distributed.meeting import start_of
+
+_GLOO = re.compile(r"\[\S*\bgloo/\S+\.(?:cc|h):\d+\] |Gloo connectFullMesh failed with ")
+"""How gloo's own errors begin: by the line of its source that threw (gloo/common/error.h); torch's, where ranks do not meet."""
 
 
 class _Sum(torch.autograd.Function):
@@ -23,6 +30,22 @@ class _Sum(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
         return _Sum.apply(gradients[0])
+
+
+class _Gather(torch.autograd.Function):
+    """Every rank's rows. Every rank's loss depends on them, so the derivative by a rank's own is the sum of theirs."""
+
+    @staticmethod
+    def forward(ctx: Any, tensor: Tensor) -> Tensor:
+        parts = [torch.empty_like(tensor, memory_format=torch.contiguous_format) for _ in range(dist.get_world_size())]
+        dist.all_gather(parts, tensor.contiguous())
+        ctx.rows = len(tensor)
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        first = dist.get_rank() * ctx.rows
+        return _Sum.apply(gradients[0])[first : first + ctx.rows]
 
 
 class Alone:
@@ -42,9 +65,9 @@ class Alone:
     def broadcast(self, tensors: Sequence[Tensor]) -> None:
         """Nothing to do."""
 
-    def any(self, flag: bool) -> bool:
-        """The flag itself."""
-        return flag
+    def highest(self, values: Sequence[int], measured: Tensor | None = None) -> list[int]:
+        """The values themselves, and after them the measured ones [M]."""
+        return [*values, *([] if measured is None else measured.tolist())]
 
     def agree(self, value: str) -> str:
         """The value itself."""
@@ -65,12 +88,9 @@ class World:
         """Mean over the ranks; its derivative is again a mean's, so that it may be differentiated twice."""
         return _Sum.apply(tensor) / self.size
 
-    @torch.no_grad()
     def gather(self, tensor: Tensor) -> Tensor:
-        """Every rank's rows, in rank order."""
-        parts = [torch.empty_like(tensor, memory_format=torch.contiguous_format) for _ in range(self.size)]
-        dist.all_gather(parts, tensor.contiguous())
-        return torch.cat(parts)
+        """Every rank's rows, in rank order; differentiable, to any order."""
+        return _Gather.apply(tensor)
 
     @torch.no_grad()
     def broadcast(self, tensors: Sequence[Tensor]) -> None:
@@ -81,11 +101,18 @@ class World:
             if whole is not tensor:
                 tensor.copy_(whole)
 
-    def any(self, flag: bool) -> bool:
-        """Whether the flag is up on any rank."""
-        raised = torch.tensor(int(flag), device=self.device)
-        dist.all_reduce(raised, op=dist.ReduceOp.MAX)
-        return bool(raised)
+    def highest(self, values: Sequence[int], measured: Tensor | None = None) -> list[int]:
+        """Of each value the highest over the ranks: one collective, and one wait for the device.
+
+        Args:
+            values: known to this process.
+            measured: further ones, [M] int32, which lie on the device; they follow in what is returned.
+        """
+        mine = torch.tensor(values, dtype=torch.int32).to(self.device, non_blocking=True)
+        if measured is not None:
+            mine = torch.cat([mine, measured.to(self.device)])
+        dist.all_reduce(mine, op=dist.ReduceOp.MAX)
+        return mine.tolist()
 
     def agree(self, value: str) -> str:
         """Rank 0's value, on every rank."""
@@ -120,17 +147,31 @@ def on_first_rank(group: Alone | World, act: Callable[[], str | None]) -> str:
 
 
 @contextmanager
-def joined(device: torch.device) -> Iterator[Alone | World]:
-    """The group that torchrun started this process in; a group of one where nothing did."""
+def joined(device: torch.device, timeout_s: float = 7200.0) -> Iterator[Alone | World]:
+    """The group that torchrun started this process in; a group of one where nothing did.
+
+    Args:
+        timeout_s: after so long a collective fails; longer than the watchdog's patience, which knows more to tell.
+    """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield Alone()
         return
     backend = "nccl" if device.type == "cuda" else "gloo"
-    dist.init_process_group(backend, timeout=timedelta(minutes=10))
+    timeout = timedelta(seconds=timeout_s)
+    store, rank, size = next(rendezvous("env://", timeout=timeout))
+    store = start_of(store, rank, size, timeout_s)
+    dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=timeout)
     try:
         yield World(device)
     finally:
         dist.destroy_process_group()
+
+
+def lost_contact(error: BaseException) -> bool:
+    """Whether the error, or what it followed from, is that of a collective whose other end is gone."""
+    cause = error.__cause__ or error.__context__
+    found = isinstance(error, dist.DistError) or (isinstance(error, RuntimeError) and _GLOO.match(str(error)) is not None)
+    return found or (cause is not None and lost_contact(cause))
 
 
 def local_device() -> torch.device:

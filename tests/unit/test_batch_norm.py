@@ -111,18 +111,18 @@ def test_two_ranks_that_hold_the_same_are_one_that_holds_it_twice(number: int) -
 
 
 def test_the_moments_are_the_groups_and_not_the_shares() -> None:
-    """A group whose other rank holds zeros: every mean is halved."""
+    """A group whose other rank holds zeros."""
 
     class Halved(Copies):
-        def mean(self, tensor: Tensor) -> Tensor:
-            return tensor / 2
+        def gather(self, tensor: Tensor) -> Tensor:
+            return torch.cat([tensor, torch.zeros_like(tensor)])
 
     norm = nn.BatchNorm1d(2, affine=False, eps=0.0, momentum=1.0).double()
     ours = GlobalBatchNorm(norm, Halved(size=2))
     x = torch.tensor([[2.0, 4.0], [2.0, 8.0]], dtype=torch.float64)
     y = ours(x)
     mean = torch.tensor([1.0, 3.0], dtype=torch.float64)
-    var = torch.tensor([(1 + 1) / 4, (1 + 25) / 4], dtype=torch.float64)
+    var = torch.tensor([(1 + 1 + 1 + 1) / 4, (1 + 25 + 9 + 9) / 4], dtype=torch.float64)
     torch.testing.assert_close(y, (x - mean) / var.sqrt())
     torch.testing.assert_close(ours.running_mean, mean)
     torch.testing.assert_close(ours.running_var, var * 4 / 3)

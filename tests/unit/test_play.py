@@ -203,6 +203,28 @@ def test_ranks_share_the_batch_and_the_draws_of_one(table: MakeTable) -> None:
             assert torch.equal(torch.cat(shares, 1).flatten(0, 1), tensor)
 
 
+def relative(ctx: Context) -> dict[str, Tensor]:
+    logits = ctx.players["a"](ctx.batch("real").images)
+    return {"loss": (logits - ctx.global_mean(logits)).square().mean()}
+
+
+def test_a_loss_that_couples_samples_says_so(table: MakeTable) -> None:
+    a = nn.Linear(3, 1).double()
+    silent = table(game({"a": a}, Move(player="a", loss=relative, reads=("real",))))
+    with pytest.raises(ValueError, match="Move\\(coupled=True\\)"):
+        play(silent, START, Meter())
+    twin, seats = (
+        copy.deepcopy(a),
+        table(game({"a": a}, Move(player="a", loss=relative, reads=("real",), coupled=True)), lr=0.5),
+    )
+    logits = twin(seats.feeds["real"].read(0, BATCH).images)
+    (logits - logits.mean()).square().mean().backward()
+    play(seats, START, Meter())
+    for mine, expected in zip(a.parameters(), twin.parameters(), strict=True):
+        assert expected.grad is not None
+        torch.testing.assert_close(mine.detach(), (expected - 0.5 * expected.grad).detach(), rtol=1e-12, atol=1e-13)
+
+
 def test_statistics_are_means_over_samples_repetitions_and_rounds(table: MakeTable) -> None:
     _, rules, rounds = regression(repeat=2)
     seats, meter = table(rules, micro_batch=2), Meter()
