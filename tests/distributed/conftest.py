@@ -26,9 +26,9 @@ class Played:
     told: dict[str, dict[str, Any]]
 
 
-def launch(command: Sequence[object]) -> subprocess.CompletedProcess[str]:
+def launch(command: Sequence[object], cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     """Run to the end."""
-    return subprocess.run([*map(str, command)], env=ENVIRONMENT, capture_output=True, text=True, timeout=240)
+    return subprocess.run([*map(str, command)], env=ENVIRONMENT, capture_output=True, text=True, timeout=240, cwd=cwd)
 
 
 @pytest.fixture(scope="session")

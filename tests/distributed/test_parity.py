@@ -162,7 +162,7 @@ def test_the_command_under_torchrun(tmp_path: Path, digits: Path) -> None:
     assert "2 rank(s)" in ended.stdout
     assert bigan("train", config, "name=one").status == 0
     one, two = tmp_path / "runs" / "one", tmp_path / "runs" / "two"
-    assert tree(one).keys() == tree(two).keys()
+    assert tree(one).keys() | {"deepspeed.json"} == tree(two).keys()
     assert max(distances(saved(one), saved(two)).values()) <= BOUND
     lines = [[json.loads(line) for line in (home / "events.jsonl").read_text().splitlines()] for home in (one, two)]
     assert len(lines[0]) == len(lines[1]) == 8
@@ -174,5 +174,5 @@ def test_the_command_under_torchrun(tmp_path: Path, digits: Path) -> None:
     before = tree(tmp_path)
     refused = launch([*TORCHRUN, "-m", "bigan", "train", config, "name=two", f"length_kimg={kimg(9)}", "batch=9"])
     assert refused.returncode != 0
-    assert "bigan: batch: 9 is not divisible by 2 ranks" in refused.stderr  # twice, and perhaps on one line
+    assert refused.stderr.count("bigan: batch: 9 is not divisible by 2 ranks") == 1
     assert tree(tmp_path) == before

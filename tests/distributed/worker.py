@@ -20,7 +20,8 @@ from bigan.clock import Clock
 from bigan.config import Run, parse
 from bigan.distributed import checkpoint
 from bigan.distributed.group import Alone, World, joined
-from bigan.distributed.player import Division, seat
+from bigan.distributed.player import seat
+from bigan.distributed.zero import Division
 from bigan.game import Context, Game, Move, Terms
 from bigan.optimizers import SGD
 from bigan.play import Meter, Table, play
@@ -53,6 +54,8 @@ def gan(norm: str = "batch", weight: float = 4.0, every: int = 4) -> dict[str, A
 CLASSIC = network(latent=4, upsample="transposed")
 WGAN_GP = {"kind": "wgan_gp", "generator": CLASSIC, "critic": network(), "critic_steps": 2}
 
+RELATIVE = {"kind": f"{Path(__file__).with_name('relative.py')}:RelativeAverage"}
+
 # name → game, optimizer, ZeRO stage, samples of a micro-batch on two ranks
 CASES: Mapping[str, tuple[dict[str, Any], dict[str, Any], int, int | None]] = {
     "gan R1, ZeRO 0": (gan(), SGD_0, 0, None),
@@ -61,6 +64,8 @@ CASES: Mapping[str, tuple[dict[str, Any], dict[str, Any], int, int | None]] = {
     "wgan_gp, ZeRO 1": (WGAN_GP, SLOW_9, 1, None),
     "micro-batches, ZeRO 0": (gan(norm="none"), SGD_0, 0, 2),
     "micro-batches, ZeRO 1": (gan(norm="none"), SGD_5, 1, 1),
+    "coupled, ZeRO 0": (RELATIVE, SGD_0, 0, None),
+    "coupled, ZeRO 2": (RELATIVE, SGD_0, 2, None),
     "begun here, ZeRO 0": (gan(), SGD_5, 0, None),
     "begun here, ZeRO 1": (WGAN_GP, SLOW_9, 1, None),
 }
