@@ -6,14 +6,10 @@ from pathlib import Path
 
 import torch
 
-from bigan.batch import Batch
-from bigan.data.ahead import Readable
 from bigan.data.stream import Shards
-from bigan.metrics.fit import cached_classifier
-from bigan.metrics.judge import Card, judge_samples
+from bigan.measure import judged_stream, read_data
+from bigan.metrics.judge import Card
 from bigan.sample import restore
-
-MAX_REAL = 50_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +39,7 @@ class Evaluation:
         return [*rows, str(self.path)]
 
 
-def evaluate(path: Path, *, count: int, seed: int, data: Path | None = None) -> Evaluation:
+def evaluate(path: Path, *, count: int, seed: int, data: Path | None = None, at: str | None = None) -> Evaluation:
     """Judge samples of a run against its data; the card is also written to the run's evaluation.json.
 
     Args:
@@ -51,36 +47,27 @@ def evaluate(path: Path, *, count: int, seed: int, data: Path | None = None) -> 
         count: how many samples to draw.
         seed: of their latents.
         data: the packed data set, where it is not where the run found it.
+        at: which checkpoint, as in `bigan.checkpoints.chosen`.
 
     Raises:
         ValueError: if the run or its data cannot be read, or the data is not the run's.
     """
     if count < 1:
         raise ValueError(f"--count {count}: at least one sample")
-    restored = restore(path)
-    name = "real" if "real" in restored.run.data else next(iter(restored.run.data))
+    restored = restore(path, at=at)
+    name = judged_stream(restored.run.data)
     source = restored.run.data[name]
     source = source if data is None else Shards(path=str(data))
     with source.open(seed=0) as stream:
-        digest = stream.fingerprint
-        if digest != restored.saved.data[name]["sha256"]:
+        if stream.fingerprint != restored.saved.data[name]["sha256"]:
             raise ValueError(f"{source.where}: is not the data that {path} was trained on; name it with --data")
-        real = _first_epoch(stream, stream.spec.samples)
-    labels = real.labels if stream.spec.classes else None
-    classifier = cached_classifier(
-        restored.folder.features, digest, real.images, labels, stream.spec.classes, seed=0, device=restored.device
-    )
-    fake = torch.cat(list(restored.images(count, seed)))
-    card = judge_samples(classifier, real.images, fake, stream.spec.classes)
+        real = read_data(stream, restored.folder.features, count, restored.device)
+    card = real.card(torch.cat(list(restored.images(count, seed))))
     kimg = restored.saved.clock.images / 1000
     out = restored.folder.evaluation
+    about = {"round": restored.saved.clock.round, "kimg": kimg, "seed": seed, **dataclasses.asdict(card)}
     try:
-        out.write_text(json.dumps({"kimg": kimg, "seed": seed, **dataclasses.asdict(card)}, indent=1) + "\n")
+        out.write_text(json.dumps(about, indent=1) + "\n")
     except OSError as error:
         raise ValueError(f"{out}: cannot be written ({error.strerror})") from None
     return Evaluation(card, out, kimg)
-
-
-def _first_epoch(stream: Readable, samples: int) -> Batch:
-    """Every sample once, up to MAX_REAL of them, unmirrored or as the stream mirrors them."""
-    return stream.read(0, min(samples, MAX_REAL))

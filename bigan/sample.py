@@ -1,6 +1,6 @@
 """Samples of a trained run, as a picture, an array or files."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,11 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from bigan.batch import DataSpec
+from bigan.checkpoints import loaded
+from bigan.clock import Clock
 from bigan.config import Run, parse
-from bigan.distributed import checkpoint
 from bigan.distributed.checkpoint import Checkpoint
 from bigan.distributed.group import local_device
-from bigan.folder import RunFolder, open_run
+from bigan.folder import RunFolder
 from bigan.game import Game
 from bigan.play import sample
 from bigan.report.grid import pixels, save_grid, save_image
@@ -23,7 +24,7 @@ CHUNK = 250
 
 @dataclass(frozen=True)
 class Restored:
-    """A run as its newest checkpoint left it."""
+    """A run as a checkpoint left it."""
 
     folder: RunFolder
     run: Run
@@ -38,23 +39,36 @@ class Restored:
         Raises:
             ValueError: if the game samples no images.
         """
-        for start in range(0, count, CHUNK):
-            size = min(CHUNK, count - start)
-            samples = sample(self.game, self.players, self.saved.clock, size, start=start, seed=seed, device=self.device)
-            if "images" not in samples:
-                raise ValueError(f"{self.folder.home}: its game samples {', '.join(samples)}, no images")
-            yield samples["images"].float().cpu()
+        return images(self.game, self.players, self.saved.clock, count, seed, self.device)
 
 
-def restore(path: Path, *, live: bool = False) -> Restored:
-    """Rebuild a run's players from its newest checkpoint; the data set need not be there.
+def images(
+    game: Game, players: Mapping[str, nn.Module], clock: Clock, count: int, seed: int, device: torch.device
+) -> Iterator[Tensor]:
+    """Samples 0 … count - 1 under a seed: chunks [n, C, H, W] in [-1, 1] on the CPU.
+
+    Raises:
+        ValueError: if the game samples no images.
+    """
+    for start in range(0, count, CHUNK):
+        samples = sample(game, players, clock, min(CHUNK, count - start), start=start, seed=seed, device=device)
+        if "images" not in samples:
+            raise ValueError(f"the game samples {', '.join(samples)}, no images")
+        yield samples["images"].float().cpu()
+
+
+def restore(path: Path, *, live: bool = False, at: str | None = None) -> Restored:
+    """Rebuild a run's players from a checkpoint; the data set need not be there.
 
     Args:
         path: the run folder.
         live: take the live weights and not the averages.
+        at: which checkpoint, as in `bigan.checkpoints.chosen`; the newest unless given.
+
+    Raises:
+        ValueError: if there is none that is whole, or it does not fit its own config.
     """
-    folder, newest = open_run(path)
-    saved = checkpoint.load(newest)
+    folder, saved = loaded(path, at)
     run = parse(saved.config, folder.config)
     specs = {name: DataSpec.of(entry["spec"]) for name, entry in saved.data.items()}
     game = run.game.build(specs)
@@ -69,7 +83,7 @@ def restore(path: Path, *, live: bool = False) -> Restored:
     return Restored(folder, run, saved, game, players, device)
 
 
-def write_samples(path: Path, out: Path, *, count: int, seed: int, live: bool = False) -> None:
+def write_samples(path: Path, out: Path, *, count: int, seed: int, live: bool = False, at: str | None = None) -> None:
     """Write samples of a run: OUT.png a grid, OUT.npz one array `images` [N, H, W, C] uint8, otherwise a folder of PNGs.
 
     Raises:
@@ -79,7 +93,7 @@ def write_samples(path: Path, out: Path, *, count: int, seed: int, live: bool = 
         raise ValueError(f"--count {count}: at least one sample")
     if out.suffix.lower() not in (".png", ".npz", "") and not out.is_dir():
         raise ValueError(f"--out {out}: ends in .png (a grid), .npz (an array), or is a folder's name without a suffix")
-    restored = restore(path, live=live)
+    restored = restore(path, live=live, at=at)
     try:
         _write(restored, out, count, seed)
     except OSError as error:

@@ -70,6 +70,48 @@ class Card:
     available: int
 
 
+@dataclass(frozen=True)
+class Halves:
+    """The data as a classifier reads it, in two halves of N images each: what generated images are held against.
+
+    Attributes:
+        reference: the first half.
+        others: the second.
+        images: N.
+        real_images: images of the data that were given.
+    """
+
+    classifier: Classifier
+    reference: Reading
+    others: Reading
+    images: int
+    real_images: int
+
+    def figures(self, fake: Tensor) -> Figures:
+        """N of m generated images against the reference half; as `judge_samples`."""
+        return _figures(self.reference, self._made(fake), self._names)
+
+    def card(self, fake: Tensor) -> Card:
+        """As `judge_samples`."""
+        training = self.classifier.training
+        return Card(
+            fake=self.figures(fake), real=_figures(self.reference, self.others, self._names),
+            images=self.images, real_images=self.real_images, fake_images=len(fake), neighbours=NEIGHBOURS,
+            features=self.classifier.digest, feature_size=FEATURES, resize=_resize(training.image_shape),
+            task=training.task, accuracy=training.accuracy, trained_on=training.trained_on, available=training.available,
+        )  # fmt: skip
+
+    @property
+    def _names(self) -> Sequence[str]:
+        training = self.classifier.training
+        return training.classes if training.task == "classes" else ()
+
+    def _made(self, fake: Tensor) -> Reading:
+        _, generator = _shuffled(self.real_images)
+        drawn = torch.randperm(len(fake), generator=generator)[: self.images]
+        return self.classifier.read(to_uint8(fake[drawn]))
+
+
 def judge_samples(classifier: Classifier, real: Tensor, fake: Tensor, classes: Sequence[str]) -> Card:
     """Judge generated images.
 
@@ -89,28 +131,28 @@ def judge_samples(classifier: Classifier, real: Tensor, fake: Tensor, classes: S
     Raises:
         ValueError: too few images, another shape than the classifier's, other classes, or generated images that hold NaN.
     """
+    return halves(classifier, real, classes, len(fake)).card(fake)
+
+
+def halves(classifier: Classifier, real: Tensor, classes: Sequence[str], samples: int) -> Halves:
+    """Split and read the data once for any number of sets of so many generated images; the rest as `judge_samples`."""
     if tuple(classes) != classifier.training.classes:
         raise ValueError(f"the classifier was trained for the classes {classifier.training.classes}, not {tuple(classes)}")
-    count = min(len(real) // 2, len(fake), MAX_IMAGES)
+    count = min(len(real) // 2, samples, MAX_IMAGES)
     if count < FEWEST:
         raise ValueError(
-            f"{len(real)} images of the data and {len(fake)} generated ones are too few to judge: "
+            f"{len(real)} images of the data and {samples} generated ones are too few to judge: "
             f"at least {2 * FEWEST} and {FEWEST} are needed"
         )
+    order, _ = _shuffled(len(real))
+    reference, others = (classifier.read(to_uint8(real[rows])) for rows in order[: 2 * count].split(count))
+    return Halves(classifier, reference, others, count, len(real))
+
+
+def _shuffled(real_images: int) -> tuple[Tensor, torch.Generator]:
+    """The data's order, and the generator that then draws from the generated images."""
     generator = torch.Generator().manual_seed(SPLIT_SEED)
-    order = torch.randperm(len(real), generator=generator)
-    drawn = torch.randperm(len(fake), generator=generator)[:count]
-    reference = classifier.read(to_uint8(real[order[:count]]))
-    others = classifier.read(to_uint8(real[order[count : 2 * count]]))
-    made = classifier.read(to_uint8(fake[drawn]))
-    training = classifier.training
-    names = training.classes if training.task == "classes" else ()
-    return Card(
-        fake=_figures(reference, made, names), real=_figures(reference, others, names),
-        images=count, real_images=len(real), fake_images=len(fake), neighbours=NEIGHBOURS,
-        features=classifier.digest, feature_size=FEATURES, resize=_resize(training.image_shape),
-        task=training.task, accuracy=training.accuracy, trained_on=training.trained_on, available=training.available,
-    )  # fmt: skip
+    return torch.randperm(real_images, generator=generator), generator
 
 
 def _figures(reference: Reading, judged: Reading, classes: Sequence[str]) -> Figures:

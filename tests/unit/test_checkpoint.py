@@ -1,8 +1,8 @@
 """Checkpoints: written whole or not at all, found although the newest is damaged, and enough to go on from."""
 
 import json
+import math
 import shutil
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,36 +14,15 @@ from torch import Tensor, nn
 from bigan.average import Average
 from bigan.clock import Clock
 from bigan.distributed import checkpoint
-from bigan.distributed.checkpoint import Checkpoint, candidates, load, newest, save, verifies
+from bigan.distributed.checkpoint import candidates, load, newest, save, sweep, verifies
 from bigan.distributed.group import Alone
-from bigan.distributed.player import Division, LocalPlayer, seat
+from bigan.distributed.player import Player, seat
+from bigan.distributed.zero import Division
 from bigan.optimizers import SGD, Adam, Optimizer
 
+from .saved import FILES, made, truncate
+
 CPU = torch.device("cpu")
-FILES = ("tensors.safetensors", "state.json", "manifest.json")
-
-
-def made(round: int, **tensors: Tensor) -> Checkpoint:
-    named = {"player.a.module.w": torch.full((3, 2), float(round)), "state.n": torch.tensor(round), **tensors}
-    clock = Clock(batch=4, round=round, attempt=1, steps={"a": round}, positions={"real": 4 * round})
-    return Checkpoint(clock, {"name": "x", "optimizer": {"betas": [0.5, 0.9]}}, {"real": {"sha256": "0"}}, named)
-
-
-def truncate(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[:-1])
-
-
-def flip(path: Path) -> None:
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
-    path.write_bytes(content)
-
-
-def empty(path: Path) -> None:
-    path.write_bytes(b"")
-
-
-DAMAGES: list[Callable[[Path], None]] = [truncate, flip, empty, Path.unlink]
 
 
 def test_a_checkpoint_is_read_as_it_was_written(tmp_path: Path) -> None:
@@ -84,37 +63,6 @@ def test_a_part_is_named_without_its_prefix() -> None:
     assert set(saved.part("state.")) == {"n"}
 
 
-@pytest.mark.parametrize("file", FILES)
-@pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
-def test_the_one_before_is_taken_where_the_newest_is_damaged(tmp_path: Path, file: str, damage: Callable[[Path], None]) -> None:
-    good, bad = save(tmp_path, made(1), keep=3), save(tmp_path, made(2), keep=3)
-    assert newest(tmp_path) == bad
-    damage(bad / file)
-    assert not verifies(bad)
-    assert newest(tmp_path) == good
-    damage(good / file)
-    with pytest.raises(ValueError, match="all 2 checkpoints are damaged"):
-        newest(tmp_path)
-
-
-@pytest.mark.parametrize(
-    "manifest",
-    ["[]", "null", '{"schema": 1}', '{"schema": 1, "files": {}}', '{"schema": 2, "files": {}}', '{"schema":1,"files":3}'],
-)
-def test_a_manifest_that_vouches_for_nothing_does_not_verify(tmp_path: Path, manifest: str) -> None:
-    path = save(tmp_path, made(1), keep=1)
-    (path / "manifest.json").write_text(manifest)
-    assert not verifies(path)
-
-
-def test_a_manifest_that_leaves_a_file_out_does_not_verify(tmp_path: Path) -> None:
-    path = save(tmp_path, made(1), keep=1)
-    manifest = json.loads((path / "manifest.json").read_text())
-    del manifest["files"]["tensors.safetensors"]
-    (path / "manifest.json").write_text(json.dumps(manifest))
-    assert not verifies(path)
-
-
 def test_nothing_yet_is_no_error(tmp_path: Path) -> None:
     assert newest(tmp_path / "missing") is None
     assert newest(tmp_path) is None
@@ -123,15 +71,81 @@ def test_nothing_yet_is_no_error(tmp_path: Path) -> None:
     assert newest(tmp_path) is None
 
 
-def test_what_is_incomplete_is_ignored_and_written_over(tmp_path: Path) -> None:
+def test_what_is_incomplete_is_ignored_and_swept(tmp_path: Path) -> None:
     good = save(tmp_path, made(1), keep=3)
-    shutil.copytree(good, tmp_path / "round_00000002.incomplete")
+    for left in ("round_00000002.incomplete", "round_00000002.host-1-ab.incomplete", "round_00000001.x.replaced.incomplete"):
+        shutil.copytree(good, tmp_path / left)
+    mine = [Path(shutil.copytree(good, tmp_path / name)) for name in ("round_00000001.mine", "copy.incomplete")]
+    (tmp_path / ".best.json.host-1-ab.tmp").write_text("{")
     assert candidates(tmp_path) == [good]
     assert newest(tmp_path) == good
-    (tmp_path / "round_00000002.incomplete" / "stray").write_text("")
     path = save(tmp_path, made(2), keep=3)
     assert sorted(p.name for p in path.iterdir()) == sorted(FILES)
-    assert not list(tmp_path.glob("*.incomplete"))
+    sweep(tmp_path)
+    sweep(tmp_path / "missing")
+    assert sorted(tmp_path.iterdir()) == sorted([good, path, *mine])
+
+
+def test_rounds_are_sorted_by_number(tmp_path: Path) -> None:
+    first, last = save(tmp_path, made(99_999_999), keep=2), save(tmp_path, made(100_000_000), keep=2)
+    assert candidates(tmp_path) == [last, first]
+
+
+def test_the_best_is_kept_beside_the_newest(tmp_path: Path) -> None:
+    """Whichever that is: what is no longer the best goes its way; a round that was not measured cannot be."""
+    told = {}
+    for round, value in enumerate([3.0, 5.0, None, 2.0, 2.0, math.nan, -math.inf, 9.0, 8.0], start=1):
+        metrics = {} if value is None else {"frechet": value, "recall": 0.5}
+        save(tmp_path, replace(made(round), metrics=metrics), keep=2)
+        told[round] = ([checkpoint.round_of(p) for p in candidates(tmp_path)], json.loads((tmp_path / "best.json").read_text()))
+    assert told[3] == ([3, 2, 1], {"round": 1, "metric": "frechet", "value": 3.0})
+    assert told[4][0] == [4, 3]
+    assert told[9] == ([9, 8, 4], {"round": 4, "metric": "frechet", "value": 2.0})
+    leading = checkpoint.best(tmp_path)
+    assert leading is not None
+    assert load(leading).metrics == {"frechet": 2.0, "recall": 0.5}
+    (leading / "state.json").write_text((leading / "state.json").read_text().replace("2.0", "1.0"))
+    best = checkpoint.best(tmp_path)
+    assert best is not None
+    assert checkpoint.round_of(best) == 9
+
+
+def test_no_best_where_nothing_was_measured(tmp_path: Path) -> None:
+    save(tmp_path, made(1), keep=1)
+    assert checkpoint.best(tmp_path) is None
+    assert not (tmp_path / "best.json").exists()
+
+
+def test_a_fence_keeps_what_is_written_from_being_published(tmp_path: Path) -> None:
+    good = save(tmp_path, made(1), keep=1)
+    before = (good / "tensors.safetensors").read_bytes()
+
+    def fenced() -> None:
+        (half,) = tmp_path.glob("*.incomplete")
+        assert sorted(p.name for p in half.iterdir()) == sorted(FILES)
+        raise RuntimeError("another job has the run")
+
+    for round in (1, 2):
+        with pytest.raises(RuntimeError, match="another job"):
+            save(tmp_path, made(round, x=torch.ones(1)), keep=1, fence=fenced)
+    assert list(tmp_path.iterdir()) == [good]
+    assert (good / "tensors.safetensors").read_bytes() == before
+
+
+def test_a_rename_that_fails_leaves_the_one_of_the_same_round(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    good, rename = save(tmp_path, made(1), keep=1), Path.rename
+
+    def fail(path: Path, target: Path) -> Path:
+        if target == good and "replaced" not in path.name:
+            raise OSError(5, "Input/output error", str(path))
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", fail)
+    with pytest.raises(OSError, match="Input/output"):
+        save(tmp_path, made(1, x=torch.ones(1)), keep=1)
+    monkeypatch.undo()
+    assert list(tmp_path.iterdir()) == [good]
+    assert load(good).tensors.keys() == made(1).tensors.keys()
 
 
 @pytest.mark.parametrize("keep", [1, 2, 3])
@@ -145,7 +159,7 @@ def test_the_newest_are_kept(tmp_path: Path, keep: int) -> None:
 def test_a_damaged_one_of_a_later_round_does_not_push_out_what_was_just_written(tmp_path: Path, keep: int) -> None:
     """The run went back to the checkpoint before it, and saves before it is there again."""
     save(tmp_path, made(10), keep=2)
-    flip(save(tmp_path, made(20), keep=2) / "tensors.safetensors")
+    truncate(save(tmp_path, made(20), keep=2) / "tensors.safetensors")
     for round in (12, 14):
         path = save(tmp_path, made(round), keep)
         assert path.is_dir()
@@ -174,51 +188,17 @@ def test_a_failing_write_leaves_what_stood(
     assert newest(tmp_path) == good
 
 
-def test_every_prefix_of_a_write_that_was_killed_leaves_what_stood(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A kill runs no handler: whatever lies there then, a run resumes from a whole checkpoint."""
-    good, reached = save(tmp_path, made(1), keep=1), 0
-    flush, remove = checkpoint._flush, shutil.rmtree
-
-    class KilledError(BaseException):
-        pass
-
-    for limit in range(10):
-        count = 0
-
-        def dying(path: Path, limit: int = limit) -> None:
-            nonlocal count
-            count += 1
-            if count > limit:
-                monkeypatch.setattr(shutil, "rmtree", lambda *a, **k: None)
-                raise KilledError
-            flush(path)
-
-        monkeypatch.setattr(checkpoint, "_flush", dying)
-        try:
-            save(tmp_path, made(2), keep=1)
-        except KilledError:
-            reached += 1
-        monkeypatch.setattr(shutil, "rmtree", remove)
-        found = newest(tmp_path)
-        assert found is not None
-        assert load(found).clock.round in (1, 2)
-        if found != good:
-            break
-    assert reached >= 3
-
-
-def player(optimizer: Optimizer, saved: dict[str, Tensor] | None = None) -> LocalPlayer:
+def player(optimizer: Optimizer, saved: dict[str, Tensor] | None = None) -> Player:
     module = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 1))
-    made = seat(module, optimizer, Average(half_life_kimg=0.02), Division(micro_batch=4, accumulation=1), Alone(), CPU, saved)
-    assert isinstance(made, LocalPlayer)
-    return made
+    return seat(module, optimizer, Average(half_life_kimg=0.02), Division(micro_batch=4, accumulation=1), Alone(), CPU, saved)
 
 
-def steps(one: LocalPlayer, first: int, last: int) -> None:
+def steps(one: Player, first: int, last: int) -> None:
     for step in range(first, last):
         x = torch.sin(torch.arange(12.0).view(4, 3) + step)
-        one.update((one.module(x) - 1).square().mean(), last=True)
-        one.follow(Clock(batch=4, round=step + 10))
+        clock = Clock(batch=4, round=step + 10)
+        one.update((one.module(x) - 1).square().mean(), clock, last=True)
+        one.follow(clock)
 
 
 @pytest.mark.parametrize("optimizer", [Adam(lr=0.05), SGD(lr=0.05), SGD(lr=0.05, momentum=0.9)], ids=repr)

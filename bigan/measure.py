@@ -1,0 +1,97 @@
+"""Hold generated images against the data they are learnt from; nothing of the run that is measured is touched."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, final
+
+import torch
+
+from bigan.clock import Clock
+from bigan.config import Run
+from bigan.data.decode import empty
+from bigan.data.stream import ShardStream
+from bigan.data.streamed import WebdatasetStream
+from bigan.folder import RunFolder
+from bigan.metrics.fit import cached_classifier
+from bigan.metrics.judge import FEWEST, Figures, Halves, halves
+from bigan.play import Table, frozen
+from bigan.sample import images
+
+MAX_REAL = 50_000
+MAX_BYTES = 2 * 10**9
+"""Of the data in memory while it is read: 10,000 images of 256 px in colour. The halves are copied beside it."""
+
+
+def judged_stream(data: Mapping[str, Any]) -> str:
+    """The stream whose images the generated ones are held against: `real`, or else the first."""
+    return "real" if "real" in data else next(iter(data))
+
+
+def read_data(stream: ShardStream | WebdatasetStream, features: Path, samples: int, device: torch.device) -> Halves:
+    """Each image of a stream once, up to MAX_REAL of them and MAX_BYTES, as the classifier of that data reads it.
+
+    Args:
+        stream: opened with seed 0, for figures to be comparable.
+        features: the folder in which classifiers are kept.
+        samples: how many generated images are going to be judged at a time.
+        device: where the classifier is trained, if it must be, and reads.
+
+    Raises:
+        ValueError: if there are too few images, or they cannot be judged.
+    """
+    spec = stream.spec
+    size = sum(row.nbytes for row in empty(spec, 1).values())
+    real = stream.read(0, min(spec.samples, MAX_REAL, max(1, MAX_BYTES // size)))
+    labels = real.labels if spec.classes else None
+    classifier = cached_classifier(features, stream.fingerprint, real.images, labels, spec.classes, seed=0, device=device)
+    return halves(classifier, real.images, spec.classes, samples)
+
+
+@final
+class Gauge:
+    """Measures a run while it trains, as `bigan evaluate` measures what it saved. On one rank, at any time between two rounds.
+
+    The first measurement reads the data, and trains the classifier unless it is kept in the run folder: a minute or so.
+
+    Args:
+        run: the run.
+        folder: its own.
+        samples: how many images are drawn, under seed 0.
+    """
+
+    def __init__(self, run: Run, folder: RunFolder, samples: int) -> None:
+        self._source, self._folder, self._samples = run.data[judged_stream(run.data)], folder, samples
+        self._data: Halves | None = None
+
+    def check(self, table: Table, clock: Clock) -> None:
+        """Refuse at the start what could never be measured.
+
+        Raises:
+            ValueError: if the images are too few, or the game samples none.
+        """
+        if self._samples < FEWEST:
+            raise ValueError(f"evaluation.samples: {self._samples} are too few to judge; at least {FEWEST}")
+        with _untouched(table):
+            next(images(table.game, table.averages, clock, 1, 0, table.device))
+
+    def measured(self, table: Table, clock: Clock) -> Figures:
+        """Figures of the averages as they stand; torch's random state, the players and the game's state stay as they are.
+
+        Raises:
+            ValueError: if the data cannot be judged, or the game samples no images.
+        """
+        with _untouched(table):
+            if self._data is None:
+                with self._source.open(seed=0) as stream:
+                    self._data = read_data(stream, self._folder.features, self._samples, table.device)
+            drawn = images(table.game, table.averages, clock, self._samples, 0, table.device)
+            return self._data.figures(torch.cat(list(drawn)))
+
+
+@contextmanager
+def _untouched(table: Table) -> Iterator[None]:
+    """Within, torch may draw and buffers may move: afterwards all is as it was."""
+    devices = [table.device] if table.device.type == "cuda" else []
+    with torch.random.fork_rng(devices), frozen([*table.averages.values(), table.game.state]):
+        yield
