@@ -7,7 +7,7 @@ from types import FrameType
 
 
 class Stop:
-    """Whether this process was asked to stop, and by which signal."""
+    """Whether this process was asked to stop, and by which signal first: torchrun sends SIGTERM after a second Ctrl-C."""
 
     def __init__(self) -> None:
         self.signal: int | None = None
@@ -16,6 +16,11 @@ class Stop:
     def asked(self) -> bool:
         """Whether a signal has come."""
         return self.signal is not None
+
+    @property
+    def number(self) -> int:
+        """The signal, or 0: the highest over the ranks says whether one of them was asked, and by what."""
+        return self.signal or 0
 
 
 @contextmanager
@@ -26,7 +31,7 @@ def listening() -> Iterator[Stop]:
     def on_signal(number: int, _frame: FrameType | None) -> None:
         if stop.asked and number == signal.SIGINT:
             raise KeyboardInterrupt
-        stop.signal = number
+        stop.signal = stop.signal or number
 
     before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)}
     try:

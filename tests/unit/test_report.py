@@ -2,6 +2,9 @@
 
 import io
 import json
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -77,7 +80,7 @@ def test_a_picture_is_not_changed_by_being_written(tmp_path: Path) -> None:
 
 def test_events_are_lines_of_json(tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl"
-    log = EventLog(path, 0)
+    log = EventLog(path, 0, lambda: None)
     log.write({"round": 3, "critic/loss": 1 / 3, "kimg": 25000.064})
     log.write({"round": 6})
     assert [json.loads(line) for line in path.read_text().splitlines()] == [
@@ -91,8 +94,8 @@ def test_events_are_lines_of_json(tmp_path: Path) -> None:
 def test_rounds_that_are_played_again_are_dropped(tmp_path: Path, at: int, kept: list[int]) -> None:
     path = tmp_path / "events.jsonl"
     for round in (5, 10, 15):
-        EventLog(path, round).write({"round": round})
-    log = EventLog(path, at)
+        EventLog(path, round, lambda: None).write({"round": round})
+    log = EventLog(path, at, lambda: None)
     assert rounds(path) == kept
     log.write({"round": at + 1})
     assert rounds(path) == [*kept, at + 1]
@@ -104,20 +107,72 @@ def test_rounds_that_are_played_again_are_dropped(tmp_path: Path, at: int, kept:
 def test_a_line_that_a_kill_cut_short_is_dropped(tmp_path: Path, tail: str) -> None:
     path = tmp_path / "events.jsonl"
     path.write_text('{"round": 1}\n{"round": 2}\n' + tail)
-    EventLog(path, 100).write({"round": 101})
+    EventLog(path, 100, lambda: None).write({"round": 101})
     assert rounds(path) == [1, 2, 101]
 
 
 def test_a_log_of_bytes_that_are_no_text_does_not_stop_a_run(tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl"
     path.write_bytes(b'{"round": 1}\n\xff\xfe\x80')
-    EventLog(path, 100).write({"round": 2})
+    EventLog(path, 100, lambda: None).write({"round": 2})
     assert rounds(path) == [1, 2]
+
+
+@contextmanager
+def full_disk(room: int) -> Iterator[None]:
+    """No file can be written beyond so many bytes; the rest of a write is done, as on a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_full_disk_costs_no_line(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    log = EventLog(path, 0, lambda: None)
+    assert log.write({"round": 1}) == ""
+    whole = path.read_bytes()
+    with full_disk(len(whole) + 5):
+        for round in (2, 3):
+            assert "events.jsonl: cannot be written (File too large)" in log.write({"round": round})
+            assert path.read_bytes() == whole
+    assert log.write({"round": 4}) == ""
+    assert rounds(path) == [1, 2, 3, 4]
+
+
+def test_a_log_that_cannot_be_cut_stays_whole(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    whole = b"".join(b'{"round": %d}\n' % round for round in range(100))
+    path.write_bytes(whole)
+    with full_disk(50), pytest.raises(OSError, match="File too large"):
+        EventLog(path, 50, lambda: None)
+    assert path.read_bytes() == whole
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_log_that_is_another_processs_is_let_alone(tmp_path: Path) -> None:
+    def fenced() -> None:
+        raise RuntimeError("fenced")
+
+    path = tmp_path / "events.jsonl"
+    path.write_text('{"round": 1}\n{"round": 2}\n')
+    with pytest.raises(RuntimeError, match="fenced"):
+        EventLog(path, 1, fenced)
+    with pytest.raises(RuntimeError, match="fenced"):
+        EventLog(path, 2, fenced).write({"round": 3})
+    assert rounds(path) == [1, 2]
+
+
+def test_what_is_no_number_is_null(tmp_path: Path) -> None:
+    EventLog(tmp_path / "events.jsonl", 0, lambda: None).write({"round": 1, "nan": float("nan"), "inf": float("inf")})
+    assert (tmp_path / "events.jsonl").read_text() == '{"round": 1, "nan": null, "inf": null}\n'
 
 
 def test_a_small_statistic_is_not_rounded_away(tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl"
-    EventLog(path, 0).write({"round": 1, "generator/step": 3.25e-9})
+    EventLog(path, 0, lambda: None).write({"round": 1, "generator/step": 3.25e-9})
     assert json.loads(path.read_text())["generator/step"] == 3.25e-9
 
 
