@@ -1,28 +1,28 @@
 """Everything that a run needs before its first round: streams, game, division of the batch, what was saved, players."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
 from bigan.batch import Batch
 from bigan.clock import Clock, digest
-from bigan.config import Run, dump, refuse_changes
+from bigan.config import Run, dump
 from bigan.data.ahead import Prefetcher
 from bigan.data.stream import ShardStream
 from bigan.data.streamed import WebdatasetStream
-from bigan.distributed import checkpoint
 from bigan.distributed.batch_norm import has_batch_norm
 from bigan.distributed.checkpoint import Checkpoint
 from bigan.distributed.group import Alone, World, on_first_rank
-from bigan.distributed.player import DeepSpeedPlayer, Division, LocalPlayer, seat
+from bigan.distributed.player import Player, seat
+from bigan.distributed.zero import Division
 from bigan.folder import RunFolder
 from bigan.game import Game
 from bigan.play import Table
+from bigan.resume import AUTO, starting_point
 
 Stream = ShardStream | WebdatasetStream
 
@@ -46,31 +46,34 @@ class Setup:
     Attributes:
         clock: where it stands.
         data: stream → its spec and the digest of its manifest, as a checkpoint keeps them.
+        notes: what a run says of where it begins.
     """
 
     run: Run
     folder: RunFolder
     table: Table
-    players: Mapping[str, LocalPlayer | DeepSpeedPlayer]
+    players: Mapping[str, Player]
     feeds: Mapping[str, Feed]
     streams: Mapping[str, Stream]
     clock: Clock
     data: Mapping[str, Any]
     group: Alone | World
+    division: Division
+    notes: tuple[str, ...] = ()
 
     @property
     def finished(self) -> bool:
         """Whether the run has reached its length."""
         return self.clock.images >= self.run.length_kimg * 1000
 
-    def checkpoint(self, clock: Clock) -> Checkpoint:
-        """The run as it stands; a collective."""
+    def checkpoint(self, clock: Clock, metrics: Mapping[str, float] | None = None) -> Checkpoint:
+        """The run as it stands, and what was measured of it; a collective."""
         self.share_faults()
         data = {name: {**entry, "bad": _records(self.streams[name])} for name, entry in self.data.items()}
         tensors = {f"state.{key}": value for key, value in self.table.game.state.state_dict().items()}
         for name, player in self.players.items():
             tensors |= {f"player.{name}.{key}": value for key, value in player.tensors().items()}
-        return Checkpoint(clock, dump(self.run), data, tensors)
+        return Checkpoint(clock, dump(self.run), data, tensors, metrics or {})
 
     def share_faults(self) -> dict[str, list[str]]:
         """Tell every rank which samples the others found bad; a collective.
@@ -92,21 +95,37 @@ class Setup:
 
 
 @contextmanager
-def prepared(run: Run, group: Alone | World, device: torch.device) -> Iterator[Setup]:
+def prepared(
+    run: Run,
+    group: Alone | World,
+    device: torch.device,
+    *,
+    resume: str = AUTO,
+    begin: Callable[[], int] = lambda: 0,
+    beat: Callable[[str], None] = lambda where: None,
+) -> Iterator[Setup]:
     """Open the run's streams, build its game, restore what was saved; nothing is written.
+
+    Args:
+        resume: where the run begins; see `starting_point`.
+        begin: called once the config has proved good, and before what was saved is looked at; returns the attempt.
+        beat: told what is done, at the same points on every rank.
 
     Raises:
         ValueError: for what the user can mend, in one line.
     """
     folder = RunFolder(run.home)
-    folder.check()
+    on_first_rank(group, folder.check)  # not on every rank: the first one already writes while the last one looks
     with ExitStack() as stack:
         streams = {name: stack.enter_context(_opened(run, name)) for name in run.data}
         game = build_game(run, streams, device)
         division = divide(run, game, group.size)
         data = {name: {"spec": stream.spec.plain(), "sha256": stream.fingerprint} for name, stream in streams.items()}
-        saved = _saved(run, folder, data, group)
+        attempt = begin()
+        start = starting_point(run, folder, data, group, resume)
+        saved = start.saved
         clock = saved.clock if saved else Clock(batch=run.batch)
+        clock = replace(clock, attempt=max(attempt, clock.attempt))
         if saved:
             game.state.load_state_dict(saved.part("state."))
             for name, stream in streams.items():
@@ -126,9 +145,12 @@ def prepared(run: Run, group: Alone | World, device: torch.device) -> Iterator[S
                 group,
                 device,
                 saved.part(f"player.{name}.") if saved else None,
+                compile=run.compile,
             )
             for name, module in game.players.items()
         }
+        for player in players.values():
+            stack.callback(player.close)
         table = Table(
             game=game,
             players=players,
@@ -138,10 +160,11 @@ def prepared(run: Run, group: Alone | World, device: torch.device) -> Iterator[S
             seed=run.seed,
             device=device,
             bf16=run.precision == "bf16",
+            beat=beat,
         )
         yield Setup(
             run=run, folder=folder, table=table, players=players, feeds=feeds, streams=streams, clock=clock, data=data,
-            group=group,
+            group=group, division=division, notes=start.notes,
         )  # fmt: skip
 
 
@@ -185,27 +208,22 @@ def divide(run: Run, game: Game, ranks: int) -> Division:
     micro_batch = run.micro_batch or share
     if share % micro_batch:
         raise ValueError(f"micro_batch: {micro_batch} does not divide a rank's share of {share} images")
+    if micro_batch < share and (coupled := [move.name for move in game.moves if move.coupled]):
+        raise ValueError(
+            f"micro_batch: {micro_batch} of {share} would split the batch that move {coupled[0]!r} couples; "
+            "leave micro_batch out"
+        )
     if micro_batch < share and any(has_batch_norm(player) for player in game.players.values()):
         raise ValueError(
             f"micro_batch: {micro_batch} of {share} would split the batch that batch norm sees; "
             "leave micro_batch out, or build the networks with norm: none"
         )
-    return Division(micro_batch=micro_batch, accumulation=share // micro_batch, zero_stage=run.zero_stage)
-
-
-def _saved(run: Run, folder: RunFolder, data: Mapping[str, Any], group: Alone | World) -> Checkpoint | None:
-    """The newest checkpoint, the same on every rank; ValueError if it is of another run."""
-    found = on_first_rank(group, lambda: str(checkpoint.newest(folder.checkpoints) or ""))
-    if not found:
-        return None
-    saved = checkpoint.load(Path(found))
-    refuse_changes(saved.config, dump(run), folder.home)
-    if changed := [name for name in data if saved.data[name]["sha256"] != data[name]["sha256"]]:
+    if micro_batch < share and run.compile == "reduce-overhead":
         raise ValueError(
-            f"data.{changed[0]}: {run.data[changed[0]].where} is not the data that {folder.home} was begun with; "
-            "restore it, or give the run another name"
+            f"compile: reduce-overhead's CUDA graphs overwrite the gradients of {share // micro_batch} micro-batches; "
+            "set default, or leave micro_batch out"
         )
-    return saved
+    return Division(micro_batch=micro_batch, accumulation=share // micro_batch, zero_stage=run.zero_stage)
 
 
 def _records(stream: Stream) -> list[list[Any]]:

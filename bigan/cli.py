@@ -9,6 +9,9 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
+from bigan import cli_checkpoint
+from bigan.cli_checkpoint import At, Live, RunPath
+
 app = typer.Typer(
     help="Train generative adversarial networks, on one process or on many.",
     no_args_is_help=True,
@@ -17,7 +20,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="The run's folder, such as runs/digits.")]
+app.add_typer(cli_checkpoint.app, name="checkpoint")
 
 
 @app.command(name="pack")
@@ -143,17 +146,33 @@ def index_command(
 def train_command(
     config: Annotated[Path, typer.Argument(metavar="CONFIG", help="The run's YAML file.")],
     assignments: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Such as seed=1.")] = None,
+    resume: Annotated[
+        str,
+        typer.Option(
+            metavar="auto|none|PATH",
+            help="auto: go on from the run's newest checkpoint. none: refuse to, if it has one. "
+            "PATH: where a run that has none begins: a checkpoint, or another run's folder.",
+        ),
+    ] = "auto",
 ) -> None:
     """Train a run, or go on where it stopped."""
-    from bigan.config import load
+    from bigan.distributed.preemption import listening
 
-    run = load(config, assignments or [])
-    from bigan.train import DivergedError, train
+    with listening() as stop:  # before the seconds of importing torch, in which a signal is a wish, too
+        from bigan.config import load
 
-    try:
-        train(run)
-    except DivergedError as error:
-        _fail(f"{run.home}: {error}", 1)
+        run = load(config, assignments or [])
+        from bigan.attempts import DivergedError
+        from bigan.distributed.lease import FencedError
+        from bigan.distributed.watchdog import LostRankError
+        from bigan.train import train
+
+        try:
+            train(run, resume, stop)
+        except LostRankError as error:
+            _fail(f"{run.home}: {error}", 1, alone=True)
+        except (DivergedError, FencedError) as error:
+            _fail(f"{run.home}: {error}", 1)
 
 
 @app.command(name="sample")
@@ -162,12 +181,13 @@ def sample_command(
     out: Annotated[Path, typer.Option(help="A grid (.png), an array `images` (.npz), or a folder of PNGs.")],
     count: Annotated[int, typer.Option(help="How many samples.")] = 64,
     seed: Annotated[int, typer.Option(help="Of the latents.")] = 0,
-    live: Annotated[bool, typer.Option("--live", help="Take the live weights, not the averaged ones.")] = False,
+    live: Live = False,
+    at: At = None,
 ) -> None:
     """Draw samples of a trained run."""
     from bigan.sample import write_samples
 
-    write_samples(path, out, count=count, seed=seed, live=live)
+    write_samples(path, out, count=count, seed=seed, live=live, at=at)
     print(out)
 
 
@@ -177,11 +197,12 @@ def evaluate_command(
     count: Annotated[int, typer.Option(help="How many samples.")] = 1000,
     seed: Annotated[int, typer.Option(help="Of the latents.")] = 0,
     data: Annotated[Path | None, typer.Option(help="The packed data, where it is not where the run found it.")] = None,
+    at: At = None,
 ) -> None:
     """Measure a trained run: Fréchet distance, precision, recall, class coverage."""
     from bigan.evaluate import evaluate
 
-    for line in evaluate(path, count=count, seed=seed, data=data).lines():
+    for line in evaluate(path, count=count, seed=seed, data=data, at=at).lines():
         print(line)
 
 
@@ -216,8 +237,10 @@ def _ours(error: ValueError) -> bool:
     return frame is not None and Path(frame.tb_frame.f_code.co_filename).is_relative_to(Path(__file__).parent)
 
 
-def _fail(message: str, status: int) -> None:
-    print(f"bigan: {' '.join(message.split())}", file=sys.stderr)
+def _fail(message: str, status: int, *, alone: bool = False) -> None:
+    """Say it once: rank 0 knows what all have met, and what another one ended with; not what is said `alone`."""
+    if alone or os.environ.get("RANK", "0") == "0":
+        print(f"bigan: {' '.join(message.split())}", file=sys.stderr)
     sys.exit(status)
 
 

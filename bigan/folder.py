@@ -4,7 +4,6 @@ import fcntl
 import importlib.metadata
 import json
 import platform
-import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from bigan.distributed import checkpoint
+from bigan.files import save
 
 LOCK = ".lock"
 
@@ -29,11 +28,19 @@ class RunFolder:
         self.grids = home / "grids"
         self.checkpoints = home / "checkpoints"
         self.evaluation = home / "evaluation.json"
+        self.status = home / "STATUS"
+        self.attempts = home / "attempts.json"
+        self.deepspeed = home / "deepspeed.json"
+        self.diverged = home / "diverged"
+        self.hangs = home / "hangs"
         self.features = home / "features"
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Within, no other process may train this run.
+    def locked(self) -> Iterator[bool]:
+        """Within, no other process of this machine may train this run.
+
+        Yields:
+            whether that is sure: some file systems have no locks.
 
         Raises:
             ValueError: if one does, or the folder cannot be made.
@@ -49,8 +56,9 @@ class RunFolder:
             except BlockingIOError:
                 raise ValueError(f"{self.home}: another process is training this run; wait for it, or set name=") from None
             except OSError:
-                pass  # a file system without locks
-            yield
+                yield False
+                return
+            yield True
 
     def begin(self, config: dict[str, Any], environment: dict[str, Any], game_file: Path | None) -> None:
         """Make the folder and write what the run is; a user's game file is kept beside the config, which then finds it there.
@@ -59,12 +67,13 @@ class RunFolder:
             ValueError: if the folder cannot be written.
         """
         try:
-            self.grids.mkdir(parents=True, exist_ok=True)
-            self.checkpoints.mkdir(exist_ok=True)
+            self.home.mkdir(parents=True, exist_ok=True)
+            save(self.config, yaml.safe_dump(config, sort_keys=False).encode())  # first: by it a run folder is known
             if game_file is not None and game_file.parent.resolve() != self.home.resolve():
-                shutil.copyfile(game_file, self.home / game_file.name)
-            self.config.write_text(yaml.safe_dump(config, sort_keys=False))
-            self.environment.write_text(json.dumps(environment, indent=1) + "\n")
+                save(self.home / game_file.name, game_file.read_bytes())
+            save(self.environment, (json.dumps(environment, indent=1) + "\n").encode())
+            self.grids.mkdir(exist_ok=True)
+            self.checkpoints.mkdir(exist_ok=True)
         except OSError as error:
             raise ValueError(f"{self.home}: cannot be written ({error.strerror}); set name= or folder=") from None
 
@@ -77,23 +86,15 @@ class RunFolder:
         for path in (self.home, *self.home.parents):
             if path.exists() and not path.is_dir():
                 raise ValueError(f"{path}: a file stands where the run folder belongs; move it, or set name= or folder=")
-        if self.home.is_dir() and any(p.name != LOCK for p in self.home.iterdir()) and not self.config.is_file():
+        if self.home.is_dir() and not self.config.is_file() and any(not _early(path) for path in self.home.iterdir()):
             raise ValueError(f"{self.home}: is no run folder (it has no config.yaml); set name= or folder=")
 
 
-def open_run(path: Path) -> tuple[RunFolder, Path]:
-    """A run folder that exists, and its newest checkpoint.
-
-    Raises:
-        ValueError: if the path is no run folder, or nothing was saved yet.
-    """
-    folder = RunFolder(path)
-    if not folder.config.is_file():
-        raise ValueError(f"{path}: is no run folder (it has no config.yaml); give the path that `bigan train` printed")
-    newest = checkpoint.newest(folder.checkpoints)
-    if newest is None:
-        raise ValueError(f"{path}: holds no checkpoint yet; train it first")
-    return folder, newest
+def _early(path: Path) -> bool:
+    """Whether a run that was killed before its config was written has left this; an older one made empty folders first."""
+    if path.name in ("grids", "checkpoints"):
+        return path.is_dir() and not any(path.iterdir())
+    return path.name.startswith(".") or path.name in ("lease.json", "hangs")
 
 
 def environment(backend: str, device: str, ranks: int) -> dict[str, Any]:

@@ -1,172 +1,186 @@
-"""Open first. A run: prepare, resume, play rounds; log, draw and save on the way."""
+"""Open first. A run: prepare, resume, play rounds; log, draw and save on the way; go back where a number is none."""
 
-import math
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from pathlib import Path
+import gc
+import os
+import signal
+from contextlib import ExitStack, nullcontext
+from dataclasses import dataclass
 
 from bigan import ops
+from bigan.attempts import Setback
 from bigan.build import Setup, prepared
+from bigan.claim import Claim
 from bigan.clock import Clock
-from bigan.config import Run, dump, game_file
-from bigan.distributed import checkpoint
-from bigan.distributed.group import joined, local_device, on_first_rank
+from bigan.config import Run
+from bigan.distributed.group import Alone, World, joined, local_device
+from bigan.distributed.lease import FencedError
 from bigan.distributed.preemption import Stop, listening
-from bigan.folder import environment
-from bigan.play import Meter, play, sample
-from bigan.report.events import EventLog
-from bigan.report.grid import save_grid
+from bigan.distributed.saver import Saver
+from bigan.distributed.watchdog import Watchdog, watching
+from bigan.health import Witness
+from bigan.play import close, play_moves
 from bigan.report.progress import ProgressLine, progress_line
-
-GRID = 64
-MOST_TOLD = 5
-
-
-class DivergedError(RuntimeError):
-    """A loss is no longer a number."""
+from bigan.resume import AUTO, NONE
+from bigan.status import Word
+from bigan.ticks import Ticks, grid_path
 
 
-def train(run: Run) -> None:
+@dataclass(frozen=True)
+class Ended:
+    """How a run ended, as its STATUS tells it."""
+
+    word: Word
+    detail: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Session:
+    """What outlives an attempt."""
+
+    run: Run
+    watchdog: Watchdog
+    stop: Stop
+    claim: Claim
+
+
+def train(run: Run, resume: str = AUTO, stop: Stop | None = None) -> None:
     """Train a run to its length, from where it stands.
+
+    Args:
+        run: the run.
+        resume: where it begins, as in `bigan.resume.starting_point`.
+        stop: the wish to stop, where the caller is `listening` already.
 
     Raises:
         ValueError: for what the user can mend, in one line.
-        DivergedError: if a loss becomes infinite or NaN; what was saved before stands.
+        DivergedError: if a loss, a gradient or a weight becomes infinite or NaN, too often; what was saved before stands.
+        FencedError: if another process has taken the run over.
+        LostRankError: if another rank is gone.
     """
-    device = local_device()
     with ExitStack() as stack:
-        group = stack.enter_context(joined(device))
-        setup = stack.enter_context(prepared(run, group, device))
-        first = group.rank == 0
-        if setup.finished:
-            if first:
-                print(f"{run.home}: finished at {setup.clock.images / 1000:g} kimg; raise length_kimg to go on")
-            return
-        stack.enter_context(_begun(setup))
-        with listening() as stop, progress_line(run.length_kimg, setup.clock.images / 1000, quiet=not first) as line:
-            line.say(f"{run.home}: {ops.backend()}; {group.size} rank(s); from {setup.clock.images / 1000:g} kimg")
-            for note in setup.table.game.notes:
-                line.say(f"{run.home}: {note}")
-            for name, stream in setup.streams.items():
-                for note in stream.notes:
-                    line.say(f"data.{name}: {note}")
-            for feed in setup.feeds.values():
-                feed.ahead.stopping = lambda: stop.asked
-            _rounds(setup, stop, line)
+        stop = stop or stack.enter_context(listening())  # outermost: torchrun ends ranks while they say whom they lost
+        watchdog = stack.enter_context(watching(run.home / "hangs", run.hang_timeout_s))
+        device = local_device()
+        group = stack.enter_context(joined(device, 2 * watchdog.longest_s))
+        watchdog.meet(group)
+        claim = stack.enter_context(Claim(run, group))
+        session = Session(run=run, watchdog=watchdog, stop=stop, claim=claim)
+        again = _restarted()
+        while True:
+            with ExitStack() as attempt:
+                start = AUTO if again and resume == NONE else resume
+                with watchdog.paused("the preparations"):
+                    setup = attempt.enter_context(
+                        prepared(run, group, device, resume=start, begin=claim.take, beat=watchdog.beat)
+                    )
+                ended = _attempt(session, setup, attempt)
+            del setup
+            gc.collect()  # two sets of players might not fit
+            if isinstance(ended, Ended):
+                break
+            where = claim.go_back(ended)
+            if group.rank == 0:
+                print(f"{run.home}: {ended.message}; back to {where}", flush=True)
+            again = True
+        claim.tell(ended.word, ended.detail)
 
 
-def _rounds(setup: Setup, stop: Stop, line: ProgressLine) -> None:
-    """Play until the run's length is reached or a rank is asked to stop."""
-    run, clock = setup.run, setup.clock
-    ticks = Ticks(setup, line)
+def _restarted() -> bool:
+    """Whether Slurm or torchrun has started this command again."""
+    return any(int(os.environ.get(count, "0")) > 0 for count in ("SLURM_RESTART_COUNT", "TORCHELASTIC_RESTART_COUNT"))
+
+
+def _attempt(session: Session, setup: Setup, stack: ExitStack) -> Ended | Setback:
+    """Play from where the setup stands."""
+    run, stop = session.run, session.stop
+    first = setup.group.rank == 0
+    if setup.finished:
+        if first:
+            print(f"{run.home}: finished at {setup.clock.images / 1000:g} kimg; raise length_kimg to go on")
+        return Ended("complete", f"{setup.clock.images / 1000:g} kimg")
+    session.claim.describe(setup)
+    line = stack.enter_context(progress_line(run.length_kimg, setup.clock.images / 1000, quiet=not first))
+    line.say(f"{run.home}: {ops.backend()}; {setup.group.size} rank(s); from {setup.clock.images / 1000:g} kimg")
+    for note in (*setup.notes, *setup.table.game.notes):
+        line.say(f"{run.home}: {note}")
+    for name, stream in setup.streams.items():
+        for note in stream.notes:
+            line.say(f"data.{name}: {note}")
+    for feed in setup.feeds.values():
+        feed.ahead.stopping = lambda: stop.asked
+    saver = stack.enter_context(Saver(setup.folder.checkpoints, run.keep_checkpoints, session.claim.lease.check, writes=first))
+    ticks = Ticks(setup, line, session.claim.lease.check)
+    return _rounds(session, setup, saver, ticks, line)
+
+
+def _rounds(session: Session, setup: Setup, saver: Saver, ticks: Ticks, line: ProgressLine) -> Ended | Setback:
+    """Play until the run's length is reached, a rank is asked to stop, or a number is none."""
+    run, clock, group = session.run, setup.clock, setup.group
     done = finished = False
+    stopping = 0
     while not done:
-        before, clock = clock, play(setup.table, clock, ticks.meter)
-        stopping = setup.group.any(stop.asked)
+        first = session.watchdog.paused("the first round") if clock is setup.clock else nullcontext()  # it may compile
+        with first:
+            before, played = clock, play_moves(setup.table, clock)
+        stopping, lost, unsaved, *raised = group.highest(
+            [session.stop.number, bool(session.claim.lease.lost), _failure(saver)], played.witness.flags(group.rank)
+        )
+        if lost:
+            raise FencedError(group.agree(session.claim.lease.lost))
+        if message := _fault(setup, played.witness, raised) or _unsaved(group, saver, unsaved):
+            return Setback(attempt=clock.attempt, round=clock.round + 1, begun=setup.clock.round, message=message)
+        clock = close(setup.table, played, ticks.meter)
         finished = clock.images >= run.length_kimg * 1000
-        done = finished or stopping
+        done = finished or bool(stopping)
         line.advance(clock.images / 1000)
-        if done or _crossed(before, clock, run.tick_kimg):
+        ticking = done or _crossed(before, clock, run.tick_kimg)
+        if ticking and not stopping:
             ticks.tick(clock)
-        if done or _crossed(before, clock, run.checkpoint_kimg):
-            _save(setup, clock)
+        measuring = _crossed(before, clock, run.evaluation.every_kimg) and not stopping
+        if done or measuring or _crossed(before, clock, run.checkpoint_kimg):
+            with session.watchdog.paused("saving"):
+                saver.save(setup.checkpoint(clock), wait=done)
+                if measuring and (metrics := ticks.measured(clock)):
+                    saver.save(setup.checkpoint(clock, metrics), wait=done)
+        if ticking and stopping:  # who asked may not wait for long
+            ticks.tick(clock)
+    lost, unsaved = group.highest([bool(session.claim.lease.lost), _failure(saver)])
+    if lost:
+        raise FencedError(group.agree(session.claim.lease.lost))
+    if message := _unsaved(group, saver, unsaved):
+        return Setback(attempt=clock.attempt, round=clock.round, begun=setup.clock.round, message=message)
     if finished:
-        line.say(f"finished; samples: {_grid(setup, clock)}")
-    else:
-        line.say(f"stopped and saved at {clock.images / 1000:g} kimg; run the same command again to go on")
+        line.say(f"finished; samples: {grid_path(setup, clock)}")
+        return Ended("complete", f"{clock.images / 1000:g} kimg")
+    line.say(f"stopped and saved at {clock.images / 1000:g} kimg; run the same command again to go on")
+    return Ended("stopped" if stopping == signal.SIGINT else "preempted", f"{clock.images / 1000:g} kimg")
 
 
-class Ticks:
-    """What is measured between two ticks, and what a tick shows of it.
-
-    Args:
-        setup: the run.
-        line: where a line goes.
-    """
-
-    def __init__(self, setup: Setup, line: ProgressLine) -> None:
-        self._setup, self._line = setup, line
-        self._events = EventLog(setup.folder.events, setup.clock.round) if setup.group.rank == 0 else None
-        self._told: set[str] = set()
-        self._begin(setup.clock)
-
-    def tick(self, clock: Clock) -> None:
-        """Log a line and draw a grid; a collective.
-
-        Raises:
-            DivergedError: naming the statistics that are no numbers.
-        """
-        seconds = time.perf_counter() - self._since
-        stats = self.meter.means(self._setup.group)
-        if broken := [name for name, value in stats.items() if not math.isfinite(value)]:
-            raise DivergedError(
-                f"{', '.join(broken)} became infinite or NaN before round {clock.round}; what was saved before stands"
-            )
-        bad = self._setup.share_faults()
-        on_first_rank(self._setup.group, lambda: self._show(clock, seconds, stats, bad))
-        self._begin(clock)
-
-    def _show(self, clock: Clock, seconds: float, stats: Mapping[str, float], bad: Mapping[str, Sequence[str]]) -> None:
-        for name, lines in bad.items():
-            new = [line for line in lines if line not in self._told]
-            self._told.update(new)
-            for line in new[:MOST_TOLD]:
-                self._line.say(f"data.{name}: a bad sample, replaced: {line}")
-            if len(new) > MOST_TOLD:
-                self._line.say(f"data.{name}: and {len(new) - MOST_TOLD} more; `bigan pack FOLDER --check` lists them all")
-        if self._events is not None:
-            rate = (clock.images - self._from) / seconds
-            rates = {"images/s": rate, "s/kimg": 1000 / rate, "loader_wait": (self._waited() - self._waited_before) / seconds}
-            self._events.write({"round": clock.round, "kimg": clock.images / 1000, **rates, **_counts(bad), **stats})
-            self._line.tick(clock.images / 1000, {**rates, **stats})
-            table = self._setup.table
-            samples = sample(table.game, table.averages, clock, GRID, device=table.device)
-            if "images" in samples:
-                save_grid(samples["images"], _grid(self._setup, clock))
-
-    def _begin(self, clock: Clock) -> None:
-        self.meter = Meter()
-        self._from, self._since, self._waited_before = clock.images, time.perf_counter(), self._waited()
-
-    def _waited(self) -> float:
-        return sum(feed.ahead.waited_s for feed in self._setup.feeds.values())
+def _fault(setup: Setup, witness: Witness, raised: list[int]) -> str:
+    """What is no number, on any rank, and where its batch is kept; or nothing."""
+    players = setup.table.players
+    fault = witness.find(raised, players)
+    if fault is None:
+        return ""
+    kept = witness.keep(setup.folder.diverged, fault, setup.run.seed, setup.group.rank, players)
+    return f"{fault}; {kept}"
 
 
-def _counts(bad: Mapping[str, Sequence[str]]) -> dict[str, int]:
-    """How many bad samples each stream has met, of those that have."""
-    return {f"data.{name}/bad": len(lines) for name, lines in bad.items() if lines}
+def _failure(saver: Saver) -> int:
+    """0 where saving is well, 1 where it failed, 2 where there were no numbers to save."""
+    return 2 if saver.diverged else int(saver.problem is not None)
 
 
-@contextmanager
-def _begun(setup: Setup) -> Iterator[None]:
-    """The run folder, made and locked by rank 0."""
-    with ExitStack() as held:
-
-        def begin() -> None:
-            held.enter_context(setup.folder.locked())
-            about = environment(str(ops.backend()), str(setup.table.device), setup.group.size)
-            setup.folder.begin(dump(setup.run), about, game_file(setup.run))
-
-        on_first_rank(setup.group, begin)
-        yield
-
-
-def _save(setup: Setup, clock: Clock) -> None:
-    """Write a checkpoint of a run whose weights are numbers.
+def _unsaved(group: Alone | World, saver: Saver, failure: int) -> str:
+    """What is no number in a checkpoint, or nothing.
 
     Raises:
-        DivergedError: naming the tensors that are not; what was saved before stands.
-        ValueError: on every rank, if it cannot be written.
+        ValueError: on every rank, if a checkpoint could not be written.
     """
-    saved = setup.checkpoint(clock)
-    if broken := [name for name, tensor in saved.tensors.items() if not tensor.isfinite().all()]:
-        raise DivergedError(f"infinite or NaN at round {clock.round}: {', '.join(broken[:3])}; what was saved before stands")
-    on_first_rank(setup.group, lambda: str(checkpoint.save(setup.folder.checkpoints, saved, setup.run.keep_checkpoints)))
-
-
-def _grid(setup: Setup, clock: Clock) -> Path:
-    return setup.folder.grids / f"kimg_{clock.images / 1000:09.3f}.png"
+    problem = group.agree(saver.problem or "") if failure else ""
+    if failure == 1:
+        raise ValueError(problem)
+    return problem
 
 
 def _crossed(before: Clock, after: Clock, every_kimg: float) -> bool:

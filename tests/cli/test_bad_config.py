@@ -23,7 +23,7 @@ CHANGES = [
     ({"length_kimg": float("inf")}, "length_kimg: "),
     ({"seed": 1.5}, "seed: "),
     ({"game__generator__width": [4]}, "generator.width: "),
-    ({"optimizer__kind": "adamw"}, "optimizer: "),
+    ({"optimizer__kind": "lion"}, "optimizer: "),
     ({"optimizer": {"lr": 0.1}}, "optimizer.kind: is missing"),
     ({"game__kind": "stylegan"}, "game: "),
     ({"name": "a/b"}, "name: 'a/b'"),
@@ -87,10 +87,11 @@ def test_a_batch_that_the_ranks_cannot_divide(here: Path, digits: Path, monkeypa
         size = 3
 
     @contextmanager
-    def joined(device: object) -> Iterator[Alone]:
+    def joined(device: object, timeout_s: float) -> Iterator[Alone]:
         yield Three()
 
     monkeypatch.setattr("bigan.train.joined", joined)
+    monkeypatch.setattr("bigan.train.Watchdog.meet", lambda watchdog, group: None)
     config = write_config(here / "run.yaml", digits)
     refused_and_untouched(here, ("batch: 8 is not divisible by 3 ranks",), "train", config)
 

@@ -133,7 +133,7 @@ def test_packing_again_is_no_work(here: Path) -> None:
 
 def test_what_a_run_leaves(run: Path) -> None:
     assert sorted(path.name for path in run.iterdir()) == [
-        ".lock", "checkpoints", "config.yaml", "environment.json", "events.jsonl", "grids",
+        ".lock", "STATUS", "checkpoints", "config.yaml", "environment.json", "events.jsonl", "grids",
     ]  # fmt: skip
     assert [path.name for path in sorted((run / "checkpoints").iterdir())] == ["round_00000003", "round_00000006"]
     assert len(list((run / "grids").iterdir())) == 6
@@ -142,6 +142,7 @@ def test_what_a_run_leaves(run: Path) -> None:
     assert environment["ranks"] == 1
     assert environment["machine"]["device"]
     assert environment["kernels"]
+    assert (run / "STATUS").read_text() == "complete\n0.048 kimg\n"
 
 
 def test_a_tick_is_a_line_of_numbers(run: Path) -> None:

@@ -11,7 +11,7 @@ from torch import nn
 from bigan.build import build_game, stream_seed
 from bigan.config import load
 from bigan.distributed import checkpoint
-from bigan.distributed.player import LocalPlayer, _Averaged
+from bigan.distributed.engine import WholeState
 from bigan.folder import RunFolder
 from bigan.optimizers import Adam
 
@@ -60,7 +60,7 @@ def test_weights_that_are_no_numbers_are_never_saved(broken: Path) -> None:
     """Also between two ticks, where no statistic is looked at."""
     said = bigan("train", broken, "game.how=nan", "length_kimg=1", "tick_kimg=0.5", f"checkpoint_kimg={kimg(1)}")
     assert said.status == 1
-    assert said.err.startswith("bigan: runs/run: infinite or NaN at round 4: player.painter.module.")
+    assert said.err.startswith("bigan: runs/run: round 4, move painter: loss term a is NaN or infinite on rank 0; ")
     kept = checkpoint.candidates(Path("runs/run/checkpoints"))
     assert [path.name for path in kept] == ["round_00000003", "round_00000002"]
     assert all(tensor.isfinite().all() for tensor in saved(Path("runs/run")).tensors.values())
@@ -131,7 +131,7 @@ def test_what_is_restored_lies_on_the_device(broken: Path) -> None:
     optimizer = Adam().build(module.parameters())
     moments = {f"{name}/exp_avg": torch.ones(p.shape) for name, p in module.named_parameters()}
     steps = {f"{name}/step": torch.tensor(3.0) for name, _ in module.named_parameters()}
-    LocalPlayer(_Averaged(module, None, None), optimizer).load_optimizer({**moments, **steps})
+    WholeState(dict(module.named_parameters()), optimizer, None).load({**moments, **steps})
     for state in optimizer.state.values():
         assert state["exp_avg"].device == meta
         assert state["step"].item() == 3.0  # where torch keeps it, so that no step waits for the device

@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+import bigan.config as bigan_config
+
 from .launch import BIGAN, ENVIRONMENT, GAMES, bigan, differing, kimg, saved, write_config
 
 ENDLESS = kimg(1_000_000)
@@ -102,18 +104,41 @@ def test_slurms_signals_stop_a_run_as_ctrl_c_does(
     goes_on_as_if_nothing_had_been(config, 2)
 
 
+@pytest.mark.parametrize(("number", "word"), [(signal.SIGINT, "stopped"), (signal.SIGTERM, "preempted")])
+def test_a_signal_before_the_run_is_read_stops_it_after_its_first_round(
+    here: Path, digits: Path, number: int, word: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = write_config(here / "run.yaml", digits)
+    lost: list[int] = []
+    read = bigan_config.load
+
+    def signalled(*arguments: Any) -> Any:
+        os.kill(os.getpid(), number)
+        return read(*arguments)
+
+    before = signal.signal(number, lambda got, _: lost.append(got))
+    monkeypatch.setattr("bigan.config.load", signalled)
+    try:
+        said = bigan("train", config)
+    finally:
+        signal.signal(number, before)
+    assert (said.status, lost) == (0, [])
+    assert (Path("runs/run") / "STATUS").read_text().split()[0] == word
+    assert saved(Path("runs/run")).clock.round == 1
+
+
 def signalled_at(monkeypatch: pytest.MonkeyPatch, round: int, number: int) -> None:
     """This process is sent a signal within the given round."""
     import bigan.train
 
-    play: Callable[..., Any] = bigan.train.play
+    play_moves: Callable[..., Any] = bigan.train.play_moves
 
-    def interrupting(table: Any, clock: Any, meter: Any) -> Any:
+    def interrupting(table: Any, clock: Any) -> Any:
         if clock.round == round - 1:
             os.kill(os.getpid(), number)
-        return play(table, clock, meter)
+        return play_moves(table, clock)
 
-    monkeypatch.setattr("bigan.train.play", interrupting)
+    monkeypatch.setattr("bigan.train.play_moves", interrupting)
 
 
 def test_one_process_needs_no_deepspeed(here: Path, digits: Path) -> None:
