@@ -6,6 +6,7 @@ TORCH ?= "torch>=2.11" "torchvision>=0.26"
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 SOURCES := setup.py pyproject.toml $(wildcard csrc/* csrc/cpu/* csrc/cuda/*)
+SHELL_SCRIPTS := .ci/run $(wildcard launch/*.sh slurm/*.sh tests/gpu/run)
 CPP := $(wildcard csrc/*.cpp csrc/*.h csrc/cpu/* csrc/cuda/* tests/ops/*.h tests/ops/*.cpp)
 
 .PHONY: train test soak lint format dist clean
@@ -35,6 +36,7 @@ lint: $(READY)  ## what a commit must pass
 	$(BIN)/clang-format --dry-run --Werror $(CPP)
 	$(BIN)/lint-imports
 	$(BIN)/pyright
+	if command -v shellcheck >/dev/null; then shellcheck --external-sources $(SHELL_SCRIPTS); fi
 
 format: $(READY)
 	$(BIN)/ruff check --fix .
