@@ -5,10 +5,7 @@ turns, so that a slow moment of the machine hits all sides. `--save` rewrites be
 """
 
 import argparse
-import datetime
 import json
-import os
-import platform
 import resource
 import statistics
 import subprocess
@@ -16,7 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import cv2
@@ -24,33 +21,13 @@ import simplejpeg
 import torch
 from data_loaders import bare, check, image_folder, opencv, ours, pillow, plain_webdataset, rate
 from data_sets import make
-from kernels import hardware
-from timing import commit
+from rows import Row, at_least, at_most, markdown
 
 from bigan.data.stream import Shards, ShardStream
 
 RESULTS = Path(__file__).with_name("results") / "data.md"
 WORKERS, BATCH, TURNS, SECONDS = 2, 64, 7, 1.5
 SETS = {"JPEG 256 px": ("jpg", 256, 4000), "PNG 64 px": ("png", 64, 16000)}
-
-
-@dataclass(frozen=True)
-class Row:
-    """One figure; it `holds` where it is on the right side of its target, None where it has none."""
-
-    name: str
-    value: float
-    unit: str
-    target: float | None = None
-    holds: bool | None = None
-
-
-def at_least(name: str, value: float, target: float, unit: str) -> Row:
-    return Row(name, round(value, 3), unit, target, round(value, 3) >= target)
-
-
-def at_most(name: str, value: float, target: float, unit: str) -> Row:
-    return Row(name, round(value, 4), unit, target, round(value, 4) <= target)
 
 
 def throughput(name: str, folder: Path) -> list[Row]:
@@ -158,27 +135,11 @@ def measure(folder: Path) -> list[Row]:
 
 
 def table(rows: list[Row]) -> str:
-    lines = [
-        "# Reading shards",
-        "",
-        "`python benchmarks/data.py --save`",
-        "",
-        f"- hardware: {hardware()}, {os.cpu_count()} cores",
-        f"- versions: torch {torch.__version__}, Python {platform.python_version()}",
-        f"- date: {datetime.date.today()}, commit: {commit()}",
-        "",
+    told = (
         f"Batches of {BATCH} uint8 images of one size with {WORKERS} workers (threads here, processes under DataLoader), the",
         f"files in the page cache; medians over {TURNS} turns of all sides, {SECONDS} s each.",
-        "",
-        "| what | value | unit | target | holds |",
-        "|---|---|---|---|---|",
-    ]
-    for row in rows:
-        holds = {True: "yes", False: "**no**", None: ""}[row.holds]
-        lines.append(
-            f"| {row.name} | {row.value:g} | {row.unit} | {'' if row.target is None else f'{row.target:g}'} | {holds} |"
-        )
-    return "\n".join(lines) + "\n"
+    )
+    return markdown("Reading shards", "python benchmarks/data.py --save", told, rows)
 
 
 def main() -> None:
