@@ -19,6 +19,7 @@ def _zero_stage(stage: int) -> int:
 
 
 Count = Annotated[int, Strict(), Ge(1)]
+Several = Annotated[int, Strict(), Ge(2)]
 CountFrom0 = Annotated[int, Strict(), Ge(0)]
 Threads = Annotated[int, Strict(), Ge(1), Lt(1025)]
 Seed = Annotated[int, Strict(), Ge(0), Lt(2**64)]
