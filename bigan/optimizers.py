@@ -21,18 +21,31 @@ class Stepper(ABC):
         lr: the whole learning rate.
         clip_norm: the most that the norm of the whole gradient may be, over all parameters of the player and all ranks; a
             longer one is scaled down to it (Pascanu et al., 2013).
+        clip_weights: c; after each step every parameter of the player, a norm's scale too, is clamped to [-c, c] (Arjovsky et
+            al., WGAN, 2017, algorithm 1, line 7).
         schedule: a factor of lr.
         implementation: torch's; "fused" does a step in one pass over memory.
     """
 
     lr: Positive
     clip_norm: Positive | None = None
+    clip_weights: Positive | None = None
     schedule: Schedule = field(default_factory=Schedule)
     implementation: Literal["foreach", "fused"] = "foreach"
 
     @abstractmethod
     def build(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-        """The optimizer over these parameters, at the whole rate; it neither clips nor schedules."""
+        """Torch's optimizer over these parameters, at the whole rate; it neither clips nor schedules."""
+
+    def made(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+        """The optimizer that engines step: after each step it clips the weights that it then has.
+
+        Those are the whole ones, or under ZeRO 1 and 2 the part of a rank, which is gathered from there.
+        """
+        optimizer = self.build(parameters)
+        if (bound := self.clip_weights) is not None:
+            optimizer.register_step_post_hook(lambda stepped, *_: _clamp(stepped, bound))
+        return optimizer
 
     def rate(self, clock: Clock) -> float:
         """The learning rate of the round that begins at the clock."""
@@ -116,3 +129,10 @@ class SGD(Stepper):
 
 
 Optimizer = Annotated[Adam | AdamW | RMSprop | SGD, BY_KIND]
+
+
+@torch.no_grad()
+def _clamp(optimizer: torch.optim.Optimizer, bound: float) -> None:
+    for group in optimizer.param_groups:
+        torch._foreach_clamp_min_(group["params"], -bound)  # pyright: ignore[reportPrivateImportUsage]
+        torch._foreach_clamp_max_(group["params"], bound)  # pyright: ignore[reportPrivateImportUsage]

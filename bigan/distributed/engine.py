@@ -52,7 +52,7 @@ class TorchEngine:
 
     def __init__(self, module: nn.Module, settings: Stepper) -> None:
         self._parameters = trained(module)
-        self._optimizer = settings.build(self._parameters.values())
+        self._optimizer = settings.made(self._parameters.values())
         self.state = WholeState(self._parameters, self._optimizer, settings.clip_norm)
 
     def update(self, loss: Tensor, rate: float, *, last: bool) -> Tensor | None:

@@ -62,7 +62,7 @@ class ZeroEngine:
     def __init__(self, module: nn.Module, settings: Stepper, division: Division, ranks: int) -> None:
         assert division.zero_stage in (0, 1, 2)
         parameters = trained(module)
-        self._optimizer = settings.build(parameters.values())
+        self._optimizer = settings.made(parameters.values())
         self._engine = _engine(module, self._optimizer, deepspeed_config(settings, division, ranks))
         self.state: OptimizerState = (
             _DividedState(parameters, self._optimizer, self._engine, division.accumulation)

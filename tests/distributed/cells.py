@@ -19,6 +19,7 @@ PLAYERS = ("critic", "generator")
 MOMENTUM = {penalty: SGD(lr=0.02 if penalty == "WGAN-GP" else 0.1, momentum=0.5) for penalty in PENALTIES}
 WARMUP, FROM, TO, FLOOR = 2 * BATCH, 2 * BATCH, 4 * BATCH, 0.25
 CLIP = 0.05
+WIDEST = 0.1
 FALLING = Schedule(warmup_kimg=WARMUP / 1000, decay="linear", from_kimg=FROM / 1000, to_kimg=TO / 1000, floor=FLOOR)
 # Rounding in the division by √v + eps is not blown up where eps is not far below the gradients.
 EPS = 1e-2
@@ -49,12 +50,14 @@ class Cell:
     way: str = "recorded"
     optimizers: str = "sgd"
     clipped: bool = False
+    bounded: bool = False
 
     @property
     def name(self) -> str:
         """For the table."""
         engine = "torch" if self.stage is None else f"ZeRO {self.stage}"
-        rest = (f"×{self.accumulation}", self.penalty, self.way, self.optimizers, "clip, schedule" if self.clipped else "")
+        clipped = ("clip, schedule" if self.clipped else "", "weights clipped" if self.bounded else "")
+        rest = (f"×{self.accumulation}", self.penalty, self.way, self.optimizers, *clipped)
         return ", ".join(filter(None, (engine, *rest)))
 
 
@@ -63,6 +66,8 @@ def settings_of(cell: Cell) -> tuple[Optimizer, Optimizer]:
     if cell.clipped:
         clipped = SGD(lr=0.2, momentum=0.5, clip_norm=CLIP, schedule=FALLING)
         return clipped, clipped
+    if cell.bounded:
+        return RMSprop(lr=0.005, eps=EPS, clip_weights=WIDEST), SGD(lr=0.1, momentum=0.5, clip_weights=WIDEST)
     return {
         "sgd": (MOMENTUM[cell.penalty], MOMENTUM[cell.penalty]),
         "adam, rmsprop": (Adam(lr=0.01, eps=EPS), RMSprop(lr=0.005, eps=EPS, momentum=0.5)),
@@ -79,28 +84,31 @@ def plain(settings: Optimizer) -> Callable[[list[nn.Parameter]], torch.optim.Opt
         case AdamW():
             return partial(torch.optim.AdamW, lr=settings.lr, betas=settings.betas, eps=EPS, weight_decay=0.1, foreach=False)
         case RMSprop():
-            return partial(torch.optim.RMSprop, lr=settings.lr, eps=EPS, momentum=0.5, foreach=False)
+            return partial(torch.optim.RMSprop, lr=settings.lr, eps=EPS, momentum=settings.momentum, foreach=False)
         case SGD():
             return partial(torch.optim.SGD, lr=settings.lr, momentum=settings.momentum, foreach=False)
 
 
 @cache
-def referred(penalty: str, optimizers: str, clipped: bool) -> Trace:
+def referred(penalty: str, optimizers: str, clipped: bool, bounded: bool) -> Trace:
     """What the reference leaves."""
-    settings = settings_of(Cell(stage=None, penalty=penalty, optimizers=optimizers, clipped=clipped))
+    settings = settings_of(Cell(stage=None, penalty=penalty, optimizers=optimizers, clipped=clipped, bounded=bounded))
     made: dict[str, Callable[[list[nn.Parameter]], torch.optim.Optimizer]] = dict(
         zip(PLAYERS, map(plain, settings), strict=True)
     )
-    return reference.play(penalty, made, CLIP if clipped else None, factor if clipped else _constant)
+    return reference.play(
+        penalty, made, CLIP if clipped else None, factor if clipped else _constant, WIDEST if bounded else None
+    )
 
 
 def cells(ranks: int) -> list[Cell]:
     """What is played on so many ranks: everything on two."""
     if ranks != 2:
         stages = (None, 0, 1, 2) if ranks == 1 else (0, 1, 2)
-        return [Cell(stage=stage, accumulation=k, clipped=k == 1) for stage in stages for k in (1, 2)]
+        return [Cell(stage=stage, accumulation=k, clipped=k == 1, bounded=k == 2) for stage in stages for k in (1, 2)]
     grid = product((0, 1, 2), (1, 2), PENALTIES, WAYS)
     whole = [Cell(stage=stage, accumulation=k, penalty=penalty, way=way) for stage, k, penalty, way in grid]
     clipped = [Cell(stage=stage, accumulation=k, clipped=True) for stage in (0, 1, 2) for k in (1, 2)]
+    clipped += [Cell(stage=stage, penalty="WGAN-GP", bounded=True) for stage in (0, 1, 2)]
     each = ("adam, rmsprop", "adamw, sgd", "fused adam, sgd")
     return whole + clipped + [Cell(stage=stage, optimizers=kinds) for stage in (0, 1, 2) for kinds in each]

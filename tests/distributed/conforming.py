@@ -72,7 +72,7 @@ class Rules:
             "fake": lambda out: out.copy_(fake),
             "mix": lambda out: mix(real, fake, batch["places"], out),
         }
-        logits, penalties = judge(ctx.players["critic"], self.penalties, ctx.step, points, real)
+        logits, penalties, _ = judge(ctx.players["critic"], self.penalties, ctx.step, points, real)
         return {"adversarial": self.objective.critic(logits["real"], logits["fake"]), **penalties}
 
     def generator_loss(self, ctx: Context) -> Terms:
@@ -93,7 +93,7 @@ class Outcome:
 
     Attributes:
         ranks: how far the ranks are apart.
-        went, least_norm: the reference's.
+        went, least_norm, widest: the reference's.
     """
 
     weights: float = 0.0
@@ -103,6 +103,7 @@ class Outcome:
     ranks: float = 0.0
     went: float = 0.0
     least_norm: float = 0.0
+    widest: float = 0.0
     raised: str = ""
 
 
@@ -133,9 +134,9 @@ def _table(game: Game, players: Mapping[str, Player], group: Alone | World, micr
 
 def outcome(cell: Cell, group: Alone | World) -> Outcome:
     """Play a cell."""
-    wanted = referred(cell.penalty, cell.optimizers, cell.clipped)
+    wanted = referred(cell.penalty, cell.optimizers, cell.clipped, cell.bounded)
     table, clock = table_of(cell, group), Clock(batch=BATCH)
-    found = Outcome(went=wanted.went, least_norm=wanted.least_norm)
+    found = Outcome(went=wanted.went, least_norm=wanted.least_norm, widest=wanted.widest)
     for number in range(ROUNDS):
         meter = Meter()
         clock = play(table, clock, meter)

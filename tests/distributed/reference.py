@@ -45,6 +45,7 @@ class Trace:
         norms, losses: "MOVE/gradient_norm" and "MOVE/TERM" → mean of each round.
         least_norm: of all gradients.
         went: how far the weight went that went farthest.
+        widest: the largest weight at the end.
     """
 
     networks: dict[str, nn.Module]
@@ -53,10 +54,13 @@ class Trace:
     losses: dict[str, list[float]] = field(default_factory=dict)
     least_norm: float = math.inf
     went: float = 0.0
+    widest: float = 0.0
 
 
-def play(penalty: str, optimizers: Optimizers, clip_norm: float | None, factor: Callable[[int], float]) -> Trace:
-    """Play all rounds; `factor` is that of the learning rate after so many images."""
+def play(
+    penalty: str, optimizers: Optimizers, clip_norm: float | None, factor: Callable[[int], float], bound: float | None
+) -> Trace:
+    """Play all rounds; `factor` is that of the learning rate after so many images, `bound` what each weight is held to."""
     modules = networks()
     first = {name: [p.detach().clone() for p in module.parameters()] for name, module in modules.items()}
     trace = Trace(modules, {name: make(list(modules[name].parameters())) for name, make in optimizers.items()})
@@ -75,6 +79,9 @@ def play(penalty: str, optimizers: Optimizers, clip_norm: float | None, factor: 
                 parameter.grad = gradient * scale
             trace.optimizers[mover].param_groups[0]["lr"] = rates[mover] * factor(number * BATCH)
             trace.optimizers[mover].step()
+            if bound is not None:
+                for parameter in parameters:
+                    parameter.data = parameter.data.clamp(-bound, bound)
             trace.least_norm = min(trace.least_norm, norm)
             seen.setdefault(f"{mover}/gradient_norm", []).append(norm)
             for name, term in terms.items():
@@ -82,6 +89,7 @@ def play(penalty: str, optimizers: Optimizers, clip_norm: float | None, factor: 
         for name, values in seen.items():
             kept = trace.norms if name.endswith("/gradient_norm") else trace.losses
             kept.setdefault(name, []).append(sum(values) / len(values))
+    trace.widest = max(float(p.detach().abs().max()) for module in modules.values() for p in module.parameters())
     trace.went = max(
         float((p.detach() - q).abs().max())
         for name, module in modules.items()

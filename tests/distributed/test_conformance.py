@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from .cells import CLIP, Cell, cells
+from .cells import CLIP, WIDEST, Cell, cells
 from .conftest import launch
 
 BOUND = 1e-6
@@ -62,6 +62,7 @@ def check(cell: Cell, found: Told) -> None:
     outcome = found["cells"][cell.name]
     assert outcome["went"] > 0.02, "a test of weights that stand still would prove nothing"
     assert not cell.clipped or outcome["least_norm"] > CLIP, "a gradient that is not clipped would prove nothing"
+    assert (outcome["widest"] == pytest.approx(WIDEST)) == cell.bounded, "weights within the bound would prove nothing"
     assert max(outcome[kind] for kind in KINDS) <= BOUND, outcome
     assert outcome["ranks"] == 0.0
 

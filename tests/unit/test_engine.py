@@ -92,6 +92,25 @@ def test_an_optimizer_is_torchs(settings: Optimizer, kind: type[torch.optim.Opti
         torch.testing.assert_close(mine, theirs, rtol=1e-12, atol=1e-14)
 
 
+@pytest.mark.parametrize("settings", [RMSprop(clip_weights=0.25), SGD(clip_weights=0.25, implementation="fused")])
+def test_weights_are_clipped_after_every_step(settings: Optimizer) -> None:
+    module = network()
+    with torch.no_grad():
+        module.get_parameter("0.bias").copy_(torch.tensor([-9.0, -0.1, 0.1, 9.0]))
+    twin = copy.deepcopy(module)
+    kind = torch.optim.RMSprop if isinstance(settings, RMSprop) else torch.optim.SGD
+    one, other = player(module, settings), kind(twin.parameters(), lr=settings.lr)
+    for _ in range(3):
+        one.update(loss(module), Clock(batch=8), last=True)
+        other.zero_grad()
+        loss(twin).backward()
+        other.step()
+        for mine, theirs in zip(module.parameters(), twin.parameters(), strict=True):
+            theirs.data.clamp_(-0.25, 0.25)
+            torch.testing.assert_close(mine, theirs, rtol=1e-6, atol=1e-7)
+    assert max(float(p.detach().abs().max()) for p in module.parameters()) == 0.25
+
+
 def test_there_is_no_fused_rmsprop() -> None:
     with pytest.raises(ValueError, match="implementation: torch has no fused RMSprop; set foreach"):
         RMSprop(implementation="fused")
