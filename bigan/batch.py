@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from bigan.spec import ArraySpec, DataSpec, ImageSpec, image_shape
+from bigan.spec import ArraySpec, DataSpec, ImageSpec, image_shape, modelled
 
-__all__ = ["ArraySpec", "Batch", "DataSpec", "ImageSpec", "image_shape"]
+__all__ = ["ArraySpec", "Batch", "DataSpec", "ImageSpec", "image_shape", "modelled"]
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,11 @@ class Batch:
     def images(self) -> Tensor:
         """[N, C, H, W]: uint8 as read from the shards, floating point in [-1, 1] once on the device."""
         return self["images"]
+
+    @property
+    def modelled(self) -> Tensor:
+        """What a game without conditions models, as `bigan.spec.modelled` names it: the images, or the array of numbers."""
+        return self["images" if "images" in self.fields else next(n for n, t in self.fields.items() if t.is_floating_point())]
 
     @property
     def labels(self) -> Tensor:

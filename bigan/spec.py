@@ -135,6 +135,25 @@ def _ints(value: Any, length: int | None, most: int) -> TypeGuard[list[int]]:
     return sized and all(type(side) is int and 1 <= side <= most for side in value)
 
 
+def modelled(data: Mapping[str, DataSpec], stream: str) -> tuple[str, tuple[int, ...]]:
+    """What a game without conditions models of a stream: the field's name and the shape of a sample.
+
+    That is the images, or the one array of numbers that a data set without images has.
+
+    Raises:
+        ValueError: if there is no such stream, or it has neither.
+    """
+    if stream not in data:
+        raise ValueError(f"data.{stream}: is missing; the game reads it")
+    spec = data[stream]
+    if spec.image_shape is not None:
+        return "images", spec.image_shape
+    numbers = [array for array in spec.arrays if array.dtype in ("float16", "float32", "float64")]
+    if len(spec.arrays) != 1 or not numbers or not numbers[0].shape:
+        raise ValueError(f"data.{stream}: has neither images nor one array of numbers; the game models one of them")
+    return numbers[0].name, numbers[0].shape
+
+
 def image_shape(data: Mapping[str, DataSpec], stream: str) -> tuple[int, int, int]:
     """The (C, H, W) of a stream that a game reads.
 

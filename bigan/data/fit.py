@@ -62,12 +62,12 @@ class Encoding:
             Exception: whatever Pillow raises for an image whose file is broken.
         """
         assert self.channels is not None, "grey or colour must be known"
-        fitted = _fitted(_converted(image, self.channels), self.size)
+        stored = fitted(image, self.channels, self.size)
         if self.format == "webp":
-            fitted = fitted.convert("RGB")  # it has no grey; three equal bands cost it little
+            stored = stored.convert("RGB")  # it has no grey; three equal bands cost it little
         buffer = io.BytesIO()
         # A fresh image, so that no profile or comment is copied.
-        Image.fromarray(np.asarray(fitted)).save(buffer, **self._options())
+        Image.fromarray(np.asarray(stored)).save(buffer, **self._options())
         return buffer.getvalue()
 
     def _options(self) -> dict[str, Any]:
@@ -80,6 +80,11 @@ class Encoding:
             return {"format": "WEBP", "quality": self.quality}
         quality = self.quality or _JPEG_QUALITY
         return {"format": "JPEG", "quality": quality} | ({"subsampling": 0} if quality >= _FULL_CHROMA else {})
+
+
+def fitted(image: Image.Image, channels: int, size: tuple[int, int]) -> Image.Image:
+    """Any image as grey (1 channel) or RGB (3), cropped and resized to (height, width) as `Encoding.encode` says."""
+    return _resized(_converted(image, channels), size)
 
 
 def encoders() -> dict[str, str]:
@@ -110,7 +115,7 @@ def _converted(image: Image.Image, channels: int) -> Image.Image:
     return image.convert("L" if channels == 1 else "RGB")
 
 
-def _fitted(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+def _resized(image: Image.Image, size: tuple[int, int]) -> Image.Image:
     """Cropped about its centre to the aspect of (height, width), then resized to it."""
     height, width = size
     crop_width = min(image.width, max(1, round(image.height * width / height)))

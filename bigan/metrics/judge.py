@@ -16,6 +16,7 @@ NEIGHBOURS = 3
 FEWEST = 8  # images a set; a handful of images says nothing
 MAX_IMAGES = 25_000  # images a set; precision and recall compare all pairs
 SPLIT_SEED = 0
+MOST_SHOWN = 100  # classes, a share each
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +69,24 @@ class Card:
     accuracy: float
     trained_on: int
     available: int
+
+    def lines(self) -> list[str]:
+        """As a person reads it: generated images beside the data's own other half."""
+        about = f"{self.task}, {self.accuracy:.1%} right on held-out images" if self.accuracy else self.task
+        rows = [
+            f"{self.images} images a set; features {self.features[:12]} ({about})",
+            f"{'':18s}{'generated':>10s}{'real':>10s}",
+            f"{'Fréchet distance':18s}{self.fake.frechet:10.2f}{self.real.frechet:10.2f}",
+            f"{'precision':18s}{self.fake.precision:10.3f}{self.real.precision:10.3f}",
+            f"{'recall':18s}{self.fake.recall:10.3f}{self.real.recall:10.3f}",
+        ]
+        fake, real = self.fake.coverage, self.real.coverage
+        if fake is not None and real is not None:
+            rows.append(f"{'classes covered':18s}{fake.covered:7d}/{fake.present:<2d}{real.covered:7d}/{real.present:<2d}")
+            rows.append(f"{'rarest class':18s}{fake.smallest:10.1%}{real.smallest:10.1%}")
+            if len(fake.shares) <= MOST_SHOWN:
+                rows.append("shares: " + "  ".join(f"{name} {share:.1%}" for name, share in fake.shares.items()))
+        return rows
 
 
 @dataclass(frozen=True)
