@@ -12,7 +12,8 @@ from bigan.ops import bias_leaky_relu
 from bigan.precision import wide
 from bigan.pullback import Cotangent, Pull, Trace, kind, kink, row_products
 
-Norm = Literal["batch", "none"]
+Norm = Literal["batch", "instance", "layer", "none"]
+Activation = Literal["leaky_relu", "relu", "tanh", "silu", "softplus"]
 
 
 class BiasLeakyReLU(nn.Module):
@@ -132,18 +133,48 @@ def _projection(critic: ProjectionCritic, images: Tensor, trace: Trace) -> tuple
 
 
 def activation(channels: int, norm: Norm) -> nn.Module:
-    """What follows a convolution without bias: bias and leaky ReLU, after batch norm where one is asked for."""
-    if norm == "batch":
-        return nn.Sequential(nn.BatchNorm2d(channels), LeakyReLU())
-    return BiasLeakyReLU(channels)
+    """What follows a convolution without bias: leaky ReLU, after the norm that is asked for or, where it is none, a bias."""
+    return BiasLeakyReLU(channels) if norm == "none" else nn.Sequential(normalisation(channels, norm), LeakyReLU())
 
 
-def pyramid(shape: tuple[int, int, int], smallest: int = 4) -> tuple[int, tuple[int, int]]:
+def normalisation(channels: int, norm: Literal["batch", "instance", "layer"]) -> nn.Module:
+    """A norm of images [N, C, H, W] with a trained scale and shift a channel.
+
+    Batch norm's moments are a channel's, over the batch; instance norm's a channel's of one sample (Ulyanov et al., 2016);
+    layer norm's those of a whole sample (Ba et al., 2016), which is a group norm of one group (Wu & He, 2018).
+    """
+    match norm:
+        case "batch":
+            return nn.BatchNorm2d(channels)
+        case "instance":
+            return nn.InstanceNorm2d(channels, affine=True)
+        case "layer":
+            return nn.GroupNorm(1, channels)
+
+
+def nonlinearity(activation: Activation) -> nn.Module:
+    """The layer of that name."""
+    match activation:
+        case "leaky_relu":
+            return LeakyReLU()
+        case "relu":
+            return nn.ReLU()
+        case "tanh":
+            return nn.Tanh()
+        case "silu":
+            return nn.SiLU()
+        case "softplus":
+            return nn.Softplus()
+
+
+def pyramid(shape: tuple[int, ...], smallest: int = 4) -> tuple[int, tuple[int, int]]:
     """How often a network halves an image (C, H, W), and the (h, w) that is left: the shorter side at least `smallest`.
 
     Raises:
-        ValueError: if the size is no base of that kind doubled k ≥ 1 times.
+        ValueError: if the size is no base of that kind doubled k ≥ 1 times, or the shape no image's.
     """
+    if len(shape) != 3:
+        raise ValueError(f"samples of shape {list(shape)} are no images; take networks of kind mlp")
     _, height, width = shape
     halvings = 0
     while min(height, width) >= 2 * smallest << halvings and height % (2 << halvings) == 0 == width % (2 << halvings):
@@ -160,22 +191,30 @@ def pyramid(shape: tuple[int, int, int], smallest: int = 4) -> tuple[int, tuple[
 
 
 def init_normal(module: nn.Module, std: float = 0.02) -> None:
-    """DCGAN's initialisation (Radford et al., 2016, section 4): weights N(0, std²), batch-norm scales N(1, std²), biases 0."""
+    """DCGAN's initialisation (Radford et al., 2016, section 4): weights N(0, std²), norms' scales N(1, std²), biases 0."""
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | UpsampleConv2d | nn.Linear):
             nn.init.normal_(layer.weight, 0.0, std)
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
-        elif isinstance(layer, nn.BatchNorm2d):
+        elif isinstance(layer, nn.BatchNorm2d | nn.InstanceNorm2d | nn.GroupNorm):
             nn.init.normal_(layer.weight, 1.0, std)
 
 
-def init_kaiming(module: nn.Module, slope: float = 0.2) -> None:
-    """He initialisation for leaky ReLUs: keeps the scale of activations in a network without norms (He et al., 2015).
+LEAKY_GAIN = nn.init.calculate_gain("leaky_relu", 0.2)
+_GAINS: dict[Activation, float] = {"relu": 2**0.5, "tanh": 1.5925, "silu": 1.6765, "softplus": 1.0419}
+
+
+def gain(activation: Activation) -> float:
+    """1/√E f(z)², z ~ N(0, 1): the factor of weights of fan-in^-½ that keeps the scale of activations."""
+    return _GAINS.get(activation, LEAKY_GAIN)
+
+
+def init_kaiming(module: nn.Module, gain: float = LEAKY_GAIN) -> None:
+    """He initialisation, for leaky ReLUs unless told: keeps the scale of activations in a network without norms (2015).
 
     A pixel that a transposed convolution makes is a sum over all input channels, but over one tap in stride² alone.
     """
-    gain = nn.init.calculate_gain("leaky_relu", slope)
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | UpsampleConv2d | nn.Linear):
             fan_in = layer.weight[0].numel()

@@ -1,5 +1,7 @@
 """Architectures: shapes, sizes that are refused, and the statistics of first weights."""
 
+from typing import Literal
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -7,11 +9,11 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from bigan.networks.dcgan import DCGANCritic, DCGANGenerator, Upsampling
-from bigan.networks.layers import BiasLeakyReLU, LeakyReLU, Norm, activation, init_kaiming, pyramid
+from bigan.networks.layers import BiasLeakyReLU, LeakyReLU, Norm, activation, init_kaiming, normalisation, pyramid
 from bigan.networks.upsampling import UpsampleConv2d
 
 SHAPES = [(1, 8, 8), (1, 28, 28), (3, 32, 32), (3, 48, 64), (3, 64, 48), (3, 20, 64), (4, 56, 56)]
-NORMS: list[Norm] = ["batch", "none"]
+NORMS: list[Norm] = ["batch", "instance", "layer", "none"]
 UPSAMPLINGS: list[Upsampling] = ["folded", "nearest", "transposed"]
 
 
@@ -56,6 +58,12 @@ def test_networks_refuse_the_sizes_that_the_pyramid_refuses(shape: tuple[int, in
     for network in (DCGANGenerator(), DCGANCritic()):
         with pytest.raises(ValueError, match=rf"images of {shape[1]}x{shape[2]} do not fit the network; pack them at"):
             network.build(shape)
+
+
+def test_samples_that_are_no_images_are_sent_elsewhere() -> None:
+    for network in (DCGANGenerator(), DCGANCritic()):
+        with pytest.raises(ValueError, match=r"samples of shape \[2\] are no images; take networks of kind mlp"):
+            network.build((2,))
 
 
 def test_widths_double_up_to_their_bound() -> None:
@@ -179,4 +187,31 @@ def test_the_leaky_relu_layers_are_pytorchs(bias: bool) -> None:
 
 def test_what_follows_a_convolution() -> None:
     assert isinstance(activation(4, "none"), BiasLeakyReLU)
-    assert [type(layer) for layer in activation(4, "batch").children()] == [nn.BatchNorm2d, LeakyReLU]
+    layers: dict[Norm, type[nn.Module]] = {"batch": nn.BatchNorm2d, "instance": nn.InstanceNorm2d, "layer": nn.GroupNorm}
+    for norm, layer in layers.items():
+        assert [type(part) for part in activation(4, norm).children()] == [layer, LeakyReLU]
+
+
+@pytest.mark.parametrize(("norm", "over"), [("batch", (0, 2, 3)), ("instance", (2, 3)), ("layer", (1, 2, 3))])
+def test_what_a_norm_normalises(norm: Literal["batch", "instance", "layer"], over: tuple[int, ...]) -> None:
+    x = 3 + 2 * torch.randn(6, 4, 5, 5)
+    layer = normalisation(4, norm)
+    nn.init.constant_(layer.get_parameter("weight"), 2.0)
+    nn.init.constant_(layer.get_parameter("bias"), 0.5)
+    var, mean = torch.var_mean(x, over, correction=0, keepdim=True)
+    torch.testing.assert_close(layer(x), 2 * (x - mean) / (var + 1e-5).sqrt() + 0.5, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("norm", ["instance", "layer"])
+@pytest.mark.parametrize("upsample", UPSAMPLINGS)
+def test_other_norms_start_as_batch_norm_does_and_see_each_image_alone(norm: Norm, upsample: Upsampling) -> None:
+    generator = DCGANGenerator(width=32, norm=norm, upsample=upsample).build((3, 64, 64))
+    assert all(p.std().item() == pytest.approx(0.02, rel=0.1) for p in generator.parameters() if p.dim() == 4)
+    norms = [layer for layer in generator.modules() if isinstance(layer, nn.InstanceNorm2d | nn.GroupNorm)]
+    assert len(norms) == 4
+    assert all(layer.weight.std().item() == pytest.approx(0.02, rel=0.6) for layer in norms)
+    critic, z = DCGANCritic(width=8, norm=norm).build((3, 64, 64)), torch.randn(4, 100)
+    images = generator(z)
+    assert 0.05 < float(images.detach().std()) < 0.6
+    torch.testing.assert_close(generator(z[:1]), images[:1], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(critic(images[:1]), critic(images)[:1], rtol=1e-4, atol=1e-5)
