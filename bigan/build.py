@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from torch.nn.utils.parametrize import is_parametrized
 
 from bigan.batch import Batch
 from bigan.clock import Clock, digest
 from bigan.config import Run, dump
 from bigan.data.ahead import Prefetcher
-from bigan.data.stream import ShardStream
-from bigan.data.streamed import WebdatasetStream
+from bigan.data.contract import Stream
 from bigan.distributed.batch_norm import has_batch_norm
 from bigan.distributed.checkpoint import Checkpoint
 from bigan.distributed.group import Alone, World, on_first_rank
@@ -23,8 +23,6 @@ from bigan.folder import RunFolder
 from bigan.game import Game
 from bigan.play import Table
 from bigan.resume import AUTO, starting_point
-
-Stream = ShardStream | WebdatasetStream
 
 
 @dataclass(frozen=True)
@@ -197,6 +195,9 @@ def build_game(run: Run, streams: Mapping[str, Stream], device: torch.device) ->
         raise ValueError(f"data.{min(idle)}: is read by no move; the game reads {', '.join(sorted(read)) or 'none'}")
     if unknown := set(run.optimizers) - set(game.players):
         raise ValueError(f"optimizers.{min(unknown)}: is no player; the game has {', '.join(game.players)}")
+    for name, module in game.players.items():
+        if run.optimizers.get(name, run.optimizer).clip_weights and any(map(is_parametrized, module.modules())):
+            raise ValueError(f"optimizers.{name}.clip_weights: would clip what spectral norm divides; leave one of the two out")
     return game
 
 
@@ -208,6 +209,11 @@ def divide(run: Run, game: Game, ranks: int) -> Division:
     micro_batch = run.micro_batch or share
     if share % micro_batch:
         raise ValueError(f"micro_batch: {micro_batch} does not divide a rank's share of {share} images")
+    if torn := next((move for move in game.moves if micro_batch % move.group), None):
+        raise ValueError(
+            f"batch: move {torn.name!r} ties {torn.group} samples together, and {micro_batch} a forward on one rank are no "
+            f"whole groups; make batch / ranks, and micro_batch, a multiple of {torn.group}"
+        )
     if micro_batch < share and (coupled := [move.name for move in game.moves if move.coupled]):
         raise ValueError(
             f"micro_batch: {micro_batch} of {share} would split the batch that move {coupled[0]!r} couples; "

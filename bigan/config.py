@@ -12,14 +12,21 @@ import yaml
 from pydantic import SkipValidation
 
 from bigan.average import Average
+from bigan.data.stacked import StackedDigits
 from bigan.data.stream import Shards
 from bigan.data.streamed import Webdataset
+from bigan.data.toy import Grid, Lines, Mixture, Ring, SwissRoll
 from bigan.game import GameSettings
+from bigan.games.autoencoder import Autoencoder
+from bigan.games.energy import Energy
 from bigan.games.gan import GAN
+from bigan.games.vae import VAE
 from bigan.games.wgan_gp import WGANGP
 from bigan.optimizers import Adam, Optimizer
 from bigan.settings import BY_KIND, CONFIG, Count, CountFrom0, NonNegative, Positive, Seed, Timeout, ZeroStage, settings
 from bigan.validation import validate
+
+Data = Annotated[Shards | Webdataset | Ring | Grid | SwissRoll | Lines | Mixture | StackedDigits, BY_KIND]
 
 USER_MODULE = "bigan_user_"
 """Prefix of the names under which users' game files are imported."""
@@ -45,7 +52,8 @@ class Run:
     Attributes:
         name: of the run's folder.
         game: what is played; a `kind` of bigan's, or FILE.py:CLASS.
-        data: stream → packed data set (or shards that are only streamed, `kind: webdataset`); the game says which it reads.
+        data: stream → packed data set, or shards that are only streamed (`kind: webdataset`), or toy data (docs/toy-data.md);
+            the game says which streams it reads.
         length_kimg: when the run is finished.
         batch: samples of a move over all ranks.
         micro_batch: samples of one forward on one rank; batch / ranks unless given, in which case gradients accumulate.
@@ -68,7 +76,7 @@ class Run:
 
     name: str
     game: Annotated[GameSettings, SkipValidation]
-    data: Mapping[str, Annotated[Shards | Webdataset, BY_KIND]]
+    data: Mapping[str, Data]
     length_kimg: Positive
     batch: Count = 64
     micro_batch: Count | None = None
@@ -172,7 +180,7 @@ def _read_game(raw: Any, source: Path) -> GameSettings:
     options = {"kind": raw} if isinstance(raw, str) else dict(raw) if isinstance(raw, Mapping) else {}
     kind = str(options.get("kind", ""))
     if ":" not in kind:
-        return validate(Annotated[GAN | WGANGP, BY_KIND], options, source, "game.")
+        return validate(Annotated[GAN | WGANGP | Energy | Autoencoder | VAE, BY_KIND], options, source, "game.")
     file, _, name = kind.rpartition(":")
     cls = _users_class(Path(file), name, source)
     return validate(cls, {key: value for key, value in options.items() if key != "kind"}, source, "game.")

@@ -7,7 +7,7 @@ from typing import Protocol
 from torch import Tensor, nn
 
 from bigan.batch import Batch, DataSpec
-from bigan.clock import Clock, Draws
+from bigan.clock import Clock, Draws, Numbers
 
 Terms = Mapping[str, Tensor]
 """Named scalar losses; their sum is descended."""
@@ -31,6 +31,8 @@ class Move:
         reads: streams of which each repetition reads a fresh batch.
         repeat: how often in a row it is played (k critic steps).
         when: whether it is played in this round; a pure function of what every rank shares.
+        group: how many samples that lie side by side in the global batch the loss ties together (a pack of PacGAN's); a
+            micro-batch holds whole groups.
         coupled: the loss couples the samples of its batch by `Context.global_mean` (relativistic average, minibatch
             statistics); such a batch is not divided into micro-batches.
         name: keys its draws and its statistics; the player's name unless given.
@@ -41,12 +43,15 @@ class Move:
     reads: tuple[str, ...] = ()
     repeat: int = 1
     when: Callable[[Clock, nn.Module], bool] = always
+    group: int = 1
     coupled: bool = False
     name: str = ""
 
     def __post_init__(self) -> None:
         if self.repeat < 1:
             raise ValueError(f"move {self.name or self.player!r}: repeat is {self.repeat}; it must be at least 1")
+        if self.group < 1:
+            raise ValueError(f"move {self.name or self.player!r}: group is {self.group}; it must be at least 1")
         if len(set(self.reads)) != len(self.reads):
             raise ValueError(f"move {self.name or self.player!r}: reads names a stream twice ({', '.join(self.reads)})")
         if not self.name:
@@ -74,6 +79,10 @@ class Round:
 class Game:
     """What `build` of a game's settings returns: players and the order of play, as data.
 
+    Attributes:
+        critique: the critic's raw outputs [N] of samples [N, …], each judged alone; for pictures and diagnostics. None where
+            there is no such critic.
+
     Raises:
         ValueError: if the parts do not fit together.
     """
@@ -85,6 +94,7 @@ class Game:
     state: nn.Module = field(default_factory=nn.Module)
     after: Callable[[Round], None] | None = None
     notes: Sequence[str] = ()
+    critique: Callable[["Context", Tensor], Tensor] | None = None
 
     def __post_init__(self) -> None:
         named = {move.player for move in self.moves} | self.averaged
@@ -185,7 +195,7 @@ class Context:
         *,
         players: Mapping[str, nn.Module],
         batches: Mapping[str, Batch],
-        draws: Draws,
+        draws: Numbers,
         clock: Clock,
         state: nn.Module,
         step: int = 0,

@@ -180,8 +180,8 @@ def judge(
     points: Mapping[str, Callable[[Tensor], object]],
     like: Tensor,
     condition: Tensor | None = None,
-) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Logits at the points and the penalties that are due at this step.
+) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor]]:
+    """Logits at the points, and the penalties that are due at this step.
 
     A critic of layers that `bigan.pullback` knows, which cannot couple samples, judges all points as one batch. Any other
     judges point after point, so that batch norm sees them apart.
@@ -193,7 +193,7 @@ def judge(
         condition: [N, …], of the images of every point alike.
 
     Returns:
-        logits by point, and penalty terms by the penalty's kind.
+        logits by point; penalty terms by the penalty's kind; gradients [N, …] by point where a penalty is due.
 
     Raises:
         ValueError: for no images.
@@ -218,7 +218,8 @@ def judge(
         logits = {name: pair[0] for name, pair in pairs.items()}
         logits |= {name: wide(_call(critic, images[name], condition)) for name in names if name not in held}
         gradients = {name: pair[1] for name, pair in pairs.items()}
-    return logits, {penalty.kind: penalty.every * penalty(gradients[penalty.at]) for penalty in due}
+    terms = {penalty.kind: penalty.every * penalty(gradients[penalty.at]) for penalty in due}
+    return logits, terms, gradients
 
 
 def _recorded(critic: nn.Module, images: Tensor, condition: Tensor | None, held: int) -> tuple[Tensor, Tensor] | None:

@@ -35,6 +35,10 @@ def _first(error: ValidationError, raw: Any, prefix: str) -> str:
         message = f"is no key of {_member(detail['loc'], raw) or 'this config'}"
     elif detail["type"] in ("missing", "missing_argument"):
         message = "is missing"
+    elif detail["type"] == "union_tag_invalid":
+        context = detail.get("ctx", {})
+        key = f"{key}.kind".removeprefix(".")
+        message = f"{context.get('tag')!r} is none; there are {context.get('expected_tags', '').replace(chr(39), '')}"
     elif detail["type"] == "union_tag_not_found":
         key, message = f"{key}.kind".removeprefix("."), "is missing; say which kind is meant"
     else:

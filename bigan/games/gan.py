@@ -7,81 +7,156 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from bigan.batch import DataSpec, image_shape
-from bigan.game import Context, Game, Move, Samples, Terms
+from bigan.batch import DataSpec, modelled
+from bigan.clock import Clock
+from bigan.game import Context, Game, Move, Terms
+from bigan.games.packing import pack, packed_shape
+from bigan.games.unrolled import Unroll, ahead
+from bigan.latents import Latent, Normal
+from bigan.networks import Critic, Generator
 from bigan.networks.dcgan import DCGANCritic, DCGANGenerator
-from bigan.objectives import NonSaturating, Objective
-from bigan.penalties import DRAGAN, Penalty, judge, mix, way
+from bigan.objectives import NonSaturating, Objective, over_batch
+from bigan.penalties import DRAGAN, Penalty, judge, mix, norm, way
 from bigan.precision import wide
-from bigan.settings import Count, settings
+from bigan.settings import Count, NonNegative, settings
 
 
 @settings
 class GAN:
-    """Settings of the game; reads the stream "real".
+    """Settings of the game; reads the stream "real", images or points.
 
     Attributes:
+        latent: what z is drawn from.
         critic_steps: how often the critic moves before the generator does.
+        pack: how many samples the critic judges as one (Lin et al., PacGAN, 2018).
+        unroll: how far the generator looks ahead, in a zero-sum objective; None: not at all.
+        pretrain_kimg: until then the critic alone moves.
     """
 
     kind: Literal["gan"] = "gan"
-    generator: DCGANGenerator = field(default_factory=DCGANGenerator)
-    critic: DCGANCritic = field(default_factory=DCGANCritic)
+    generator: Generator = field(default_factory=DCGANGenerator)
+    critic: Critic = field(default_factory=DCGANCritic)
+    latent: Latent = field(default_factory=Normal)
     objective: Objective = field(default_factory=NonSaturating)
     penalties: tuple[Penalty, ...] = ()
     critic_steps: Count = 1
+    pack: Count = 1
+    unroll: Unroll | None = None
+    pretrain_kimg: NonNegative = 0.0
 
     def __post_init__(self) -> None:
-        if self.penalties and self.critic.norm == "batch":
-            raise ValueError("critic.norm: a gradient penalty needs a critic that judges each image alone; set it to none")
+        for name, coupling in (("norm", self.critic.norm == "batch"), ("minibatch", self.critic.minibatch is not None)):
+            if coupling and self.penalties:
+                raise ValueError(
+                    f"critic.{name}: a gradient penalty needs a critic that judges each image alone; set it to none"
+                )
+        if self.unroll and (self.penalties or self.critic.norm == "batch"):
+            raise ValueError("unroll: looks ahead by the objective alone; leave penalties out, and set critic.norm to none")
+        if self.unroll and not self.objective.zero_sum:
+            raise ValueError(
+                "unroll: the generator descends what the critic ascends; set objective to minimax, wasserstein or f_divergence"
+            )
         kinds = [penalty.kind for penalty in self.penalties]
         if len(kinds) != len(set(kinds)):
             raise ValueError(f"penalties: {', '.join(kinds)}: name each kind once")
 
     def build(self, data: Mapping[str, DataSpec]) -> Game:
-        """The players for these images."""
-        shape = image_shape(data, "real")
-        generator, critic = self.generator.build(shape), self.critic.build(shape)
+        """The players for this data."""
+        name, shape = modelled(data, "real")
+        judged = packed_shape(shape, self.pack)
+        generator, critic = self.generator.build(shape), self.critic.build(judged)
+        group = self.pack * (self.critic.minibatch.group if self.critic.minibatch else 1)
+        coupled = self.objective.coupled
         return Game(
             players={"generator": generator, "critic": critic},
             averaged=frozenset({"generator"}),
             moves=(
-                Move(player="critic", loss=self.critic_loss, reads=("real",), repeat=self.critic_steps),
-                Move(player="generator", loss=self.generator_loss),
+                Move(
+                    player="critic",
+                    loss=self.critic_loss,
+                    reads=("real",),
+                    repeat=self.critic_steps,
+                    group=group,
+                    coupled=coupled,
+                ),
+                Move(
+                    player="generator",
+                    loss=self.generator_loss,
+                    reads=("real",) if self.objective.pairs or self.unroll else (),
+                    when=self.critic_is_ready,
+                    group=group,
+                    coupled=coupled or self.unroll is not None,
+                ),
             ),
-            sample=self.sample,
-            notes=(way(critic, shape),) if self.penalties else (),
+            sample=lambda ctx: {name: self.generate(ctx)},
+            notes=(way(critic, judged),) if self.penalties else (),
+            critique=None if self.critic.minibatch else self.critique,
         )
+
+    def critic_is_ready(self, clock: Clock, state: object) -> bool:
+        """Whether the critic's pretraining is over."""
+        return clock.images >= self.pretrain_kimg * 1000
 
     def critic_loss(self, ctx: Context) -> Terms:
         """The objective's critic loss, and the penalties that are due."""
-        real = ctx.batch("real").images
+        alone = ctx.batch("real").modelled
+        real = pack(alone, self.pack)
         with torch.no_grad():
-            fake = self.generate(ctx).to(real.dtype)
+            fake = pack(self.generate(ctx).to(real.dtype), self.pack)
         points: dict[str, Callable[[Tensor], object]] = {
             "real": lambda out: out.copy_(real),
             "fake": lambda out: out.copy_(fake),
-            "mix": lambda out: mix(real, fake, ctx.uniform("mix"), out),
-            "near": lambda out: torch.add(real, ctx.normal("near", *real.shape[1:]), alpha=self._spread, out=out),
+            "mix": lambda out: mix(real, fake, ctx.uniform("mix")[:: self.pack], out),
+            "near": lambda out: torch.add(
+                real, pack(ctx.normal("near", *alone.shape[1:]), self.pack), alpha=self._spread, out=out
+            ),
         }
-        logits, penalties = judge(ctx.players["critic"], self.penalties, ctx.step, points, real)
-        for name in ("real", "fake"):
-            ctx.observe(f"D({name})", self.objective.score(logits[name]))
-        return {"adversarial": self.objective.critic(logits["real"], logits["fake"]), **penalties}
+        logits, penalties, gradients = judge(ctx.players["critic"], self.penalties, ctx.step, points, real)
+        self._observe(ctx, logits["real"].detach(), logits["fake"].detach())
+        for point, gradient in gradients.items():
+            ctx.observe(f"input_gradient({point})", norm(gradient.detach()))
+        return {"adversarial": self.objective.critic(logits["real"], logits["fake"], self._mean(ctx)), **penalties}
+
+    def _observe(self, ctx: Context, real: Tensor, fake: Tensor) -> None:
+        """How the critic fares."""
+        scores = {"real": self.objective.score(real), "fake": self.objective.score(fake)}
+        for name, score in scores.items():
+            ctx.observe(f"D({name})", score)
+        ctx.observe("accuracy", self.objective.right(real, fake))
+        if self.objective.probability:
+            ctx.observe("distance_from_half", (torch.cat([*scores.values()]) - 0.5).abs())
+        if self.pack == 1:  # of packs, it is another divergence
+            for name, value in self.objective.estimate(real, fake).items():
+                ctx.observe(f"estimate/{name}", value)
 
     @property
     def _spread(self) -> float:
         return next(penalty.spread for penalty in self.penalties if isinstance(penalty, DRAGAN))
 
+    def _mean(self, ctx: Context) -> Callable[[Tensor], Tensor]:
+        return ctx.global_mean if self.objective.coupled else over_batch
+
     def generator_loss(self, ctx: Context) -> Terms:
-        """The objective's generator loss."""
-        logits = wide(ctx.players["critic"](self.generate(ctx)))
-        return {"adversarial": self.objective.generator(logits)}
+        """The objective's generator loss, against the critic as it is or, unrolled, as it would become."""
+        fake, critic = pack(self.generate(ctx), self.pack), ctx.players["critic"]
+        if not (self.unroll or self.objective.pairs):
+            return {"adversarial": self.objective.generator(wide(critic(fake)))}
+        real = pack(ctx.batch("real").modelled, self.pack)
+        if self.unroll is None:
+            with torch.no_grad():
+                against = wide(critic(real))
+            return {"adversarial": self.objective.generator(wide(critic(fake)), against, self._mean(ctx))}
+
+        def loss(critic: Callable[[Tensor], Tensor]) -> Tensor:
+            return self.objective.critic(wide(critic(real)), wide(critic(fake)))
+
+        # What the critic says of real samples counts, too: the steps that lead to it saw the generated ones.
+        return {"adversarial": -loss(ahead(self.unroll, critic, loss, ctx.global_mean))}
 
     def generate(self, ctx: Context) -> Tensor:
-        """Fresh images [N, C, H, W]."""
-        return ctx.players["generator"](ctx.normal("latent", self.generator.latent))
+        """Fresh samples [N, …]."""
+        return ctx.players["generator"](self.latent.draw(ctx, self.generator.latent))
 
-    def sample(self, ctx: Context) -> Samples:
-        """Images alone."""
-        return {"images": self.generate(ctx)}
+    def critique(self, ctx: Context, samples: Tensor) -> Tensor:
+        """The critic's outputs [N]; a pack is a sample beside itself."""
+        return wide(ctx.players["critic"](pack(samples.repeat_interleave(self.pack, 0), self.pack)))

@@ -7,6 +7,8 @@ from typing import Literal
 from bigan.batch import DataSpec
 from bigan.game import Game
 from bigan.games.gan import GAN
+from bigan.latents import Latent, Normal
+from bigan.networks import Critic, Generator
 from bigan.networks.dcgan import DCGANCritic, DCGANGenerator
 from bigan.objectives import Wasserstein
 from bigan.penalties import GradientPenalty
@@ -18,14 +20,18 @@ class WGANGP:
     """Settings of the game, the paper's as defaults (its Adam, lr 1e-4 and betas 0 and 0.9, is the run's). Reads "real".
 
     Attributes:
+        latent: what z is drawn from.
         weight: λ of the penalty.
+        one_sided: only slopes above 1 are penalised.
         critic_steps: n_critic.
     """
 
     kind: Literal["wgan_gp"] = "wgan_gp"
-    generator: DCGANGenerator = field(default_factory=DCGANGenerator)
-    critic: DCGANCritic = field(default_factory=DCGANCritic)
+    generator: Generator = field(default_factory=DCGANGenerator)
+    critic: Critic = field(default_factory=DCGANCritic)
+    latent: Latent = field(default_factory=Normal)
     weight: NonNegative = 10.0
+    one_sided: bool = False
     critic_steps: Count = 5
 
     def __post_init__(self) -> None:
@@ -39,7 +45,8 @@ class WGANGP:
         return GAN(
             generator=self.generator,
             critic=self.critic,
+            latent=self.latent,
             objective=Wasserstein(),
-            penalties=(GradientPenalty(weight=self.weight),),
+            penalties=(GradientPenalty(weight=self.weight, one_sided=self.one_sided),),
             critic_steps=self.critic_steps,
         )

@@ -54,7 +54,27 @@ def gan(norm: str = "batch", weight: float = 4.0, every: int = 4) -> dict[str, A
 CLASSIC = network(latent=4, upsample="transposed")
 WGAN_GP = {"kind": "wgan_gp", "generator": CLASSIC, "critic": network(), "critic_steps": 2}
 
-RELATIVE = {"kind": f"{Path(__file__).with_name('relative.py')}:RelativeAverage"}
+RELATIVE = {
+    "kind": "gan",
+    "generator": network(latent=4, upsample="transposed"),
+    "critic": network(),
+    "objective": {"kind": "non_saturating", "pairing": "relativistic_average"},
+}
+PACKED = {"objective": {"kind": "wasserstein"}, "penalties": [{"kind": "gradient_penalty"}], "pack": 2}
+F_GAN = {"objective": {"kind": "f_divergence", "divergence": "kl"}}
+UNROLLED = {"objective": {"kind": "minimax"}, "unroll": {"steps": 2, "lr": 0.05}}
+MINIBATCH = {"critic": {"kind": "mlp", "width": 8, "depth": 2, "minibatch": {"kernels": 3, "dims": 2, "group": 4}}}
+SPECTRAL = {"critic": {"kind": "mlp", "width": 8, "depth": 2, "spectral_norm": True}, "objective": {"kind": "hinge"}}
+
+
+def toy(**changes: Any) -> dict[str, Any]:
+    """The game of two perceptrons."""
+    generator, critic = ({"kind": "mlp", "width": 8, "depth": 2} for _ in range(2))
+    return {"kind": "gan", "generator": {**generator, "latent": 2}, "critic": critic, **changes}
+
+
+ENERGY = {"kind": "energy", "critic": {"kind": "mlp", "width": 8}, "buffer": 16, "steps": 3, "step_size": 0.1, "span": 3}
+VAE = {"kind": "vae", "encoder": network(), "decoder": CLASSIC, "likelihood": {"kind": "categorical", "levels": 4}}
 
 # name → game, optimizer, ZeRO stage, samples of a micro-batch on two ranks
 CASES: Mapping[str, tuple[dict[str, Any], dict[str, Any], int, int | None]] = {
@@ -66,6 +86,13 @@ CASES: Mapping[str, tuple[dict[str, Any], dict[str, Any], int, int | None]] = {
     "micro-batches, ZeRO 1": (gan(norm="none"), SGD_5, 1, 1),
     "coupled, ZeRO 0": (RELATIVE, SGD_0, 0, None),
     "coupled, ZeRO 2": (RELATIVE, SGD_0, 2, None),
+    "PacGAN with a penalty, ZeRO 1": (toy(**PACKED), SLOW, 1, None),
+    "f-GAN, ZeRO 0": (toy(**F_GAN), SLOW, 0, 2),
+    "unrolled, ZeRO 1": (toy(**UNROLLED), SGD_0, 1, None),
+    "minibatch discrimination, ZeRO 0": (toy(**MINIBATCH), SGD_0, 0, None),
+    "spectral norm, micro-batches, ZeRO 1": (toy(**SPECTRAL), SGD_0, 1, 2),
+    "energy, ZeRO 0": (ENERGY, SLOW, 0, 2),
+    "VAE, ZeRO 1": (VAE, {"kind": "sgd", "lr": 1.0e-4}, 1, None),
     "begun here, ZeRO 0": (gan(), SGD_5, 0, None),
     "begun here, ZeRO 1": (WGAN_GP, SLOW_9, 1, None),
 }
@@ -78,7 +105,7 @@ def settings(out: Path, digits: Path, name: str, ranks: int, **changes: Any) -> 
     raw = {
         "name": name.replace(", ", " "),
         "folder": str(out),
-        "data": {"real": {"path": str(digits)}},
+        "data": {"real": {"kind": "ring"} if "'mlp'" in str(game) else {"path": str(digits)}},
         "game": game,
         "batch": BATCH,
         "length_kimg": 1,

@@ -2,12 +2,15 @@
 
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
+from bigan.batch import modelled
 from bigan.build import prepared
 from bigan.config import dump, load, parse
+from bigan.data.stream import Shards
 from bigan.distributed.group import Alone
 from bigan.play import Meter, play, sample
 
@@ -31,12 +34,15 @@ def test_a_config_plays(path: Path, digits: Path, tmp_path: Path) -> None:
     whole = load(path)
     assert parse(dump(whole), path) == whole
     assert len(path.read_text().splitlines()) <= 40
-    narrow = [
-        f"game.{name}.width=4" for name, value in dump(whole)["game"].items() if isinstance(value, dict) and "width" in value
+    small = [
+        f"game.{name}.{key}={value}"
+        for name, network in dump(whole)["game"].items()
+        for key, value in (("width", 4), ("minibatch.group", 4))
+        if isinstance(network, dict) and _has(network, key)
     ]
-    paths = [f"data.{stream}.path={digits}" for stream in whole.data]
-    run = load(path, [*narrow, *paths, "batch=8", f"folder={tmp_path}"])
-    assert narrow
+    paths = [f"data.{stream}.path={digits}" for stream, data in whole.data.items() if isinstance(data, Shards)]
+    run = load(path, [*small, *paths, "batch=8", f"folder={tmp_path}"])
+    assert small
     meter = Meter()
     with prepared(run, Alone(), CPU) as setup:
         before = {name: {n: p.clone() for n, p in player.module.named_parameters()} for name, player in setup.players.items()}
@@ -53,8 +59,16 @@ def test_a_config_plays(path: Path, digits: Path, tmp_path: Path) -> None:
             assert all(n.endswith("bias") for n in still), still  # a Wasserstein critic's last one has no gradient
             assert len(still) <= 1
         samples = sample(setup.table.game, setup.table.averages, clock, 5, device=CPU)
-    images = samples["images"]
-    assert images.shape == (5, 1, 32, 32)
-    assert images.abs().max() <= 1
-    assert images.std() > 0
+    name, shape = modelled({stream: opened.spec for stream, opened in setup.streams.items()}, next(iter(whole.data)))
+    assert samples[name].shape == (5, *shape)
+    assert samples[name].std() > 0
+    if name == "images":
+        assert samples[name].abs().max() <= 1
     assert list(tmp_path.iterdir()) == []
+
+
+def _has(value: Any, key: str) -> bool:
+    """Whether there is a value at a dotted key."""
+    for part in key.split("."):
+        value = value.get(part) if isinstance(value, dict) else None
+    return value is not None

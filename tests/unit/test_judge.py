@@ -32,7 +32,7 @@ def test_a_lazy_penalty_is_scaled_by_its_interval(step: int, recorded: bool) -> 
     penalties = (R1(weight=2.0, every=4), R2(weight=1.0, every=1), GradientPenalty(weight=1.0, every=3))
     calls: list[int] = []
     critic = linear_critic(2.0) if recorded else counted(linear_critic(2.0), calls)
-    logits, terms = judge(critic, penalties, step, points("real", "fake", "mix"), images(3))
+    logits, terms, _ = judge(critic, penalties, step, points("real", "fake", "mix"), images(3))
     expected = (
         {"r2": 2.0} | ({"r1": 4 * 4.0} if step % 4 == 0 else {}) | ({"gradient_penalty": 3 * 1.0} if step % 3 == 0 else {})
     )
@@ -69,7 +69,7 @@ def test_both_ways_of_judging_agree(penalties: tuple[Penalty, ...]) -> None:
         writers: dict[str, Callable[[Tensor], object]] = {
             name: lambda out, value=value: out.copy_(value) for name, value in given.items()
         }
-        logits, terms = judge(network, penalties, 0, writers, given["real"])
+        logits, terms, _ = judge(network, penalties, 0, writers, given["real"])
         loss = F.softplus(logits["fake"] - logits["real"].mean()).mean() + sum(terms.values(), start=torch.zeros(()))
         gradients = torch.autograd.grad(loss, list(network.parameters()))
         results.append(logits | terms | {str(k): gradient for k, gradient in enumerate(gradients)})
@@ -86,7 +86,7 @@ def test_the_condition_goes_with_every_point() -> None:
     writers: dict[str, Callable[[Tensor], object]] = {
         name: lambda out, value=value: out.copy_(value) for name, value in given.items()
     }
-    logits, terms = judge(critic, (R2(),), 0, writers, given["real"], labels)
+    logits, terms, _ = judge(critic, (R2(),), 0, writers, given["real"], labels)
     for name, value in given.items():
         torch.testing.assert_close(logits[name], critic(value, labels))
     torch.testing.assert_close(terms["r2"], R2()(by_autograd(critic, given["fake"], labels)[1]))
@@ -107,7 +107,7 @@ def test_the_way_is_said() -> None:
 
 def test_a_critic_without_penalties_says_nothing_of_them(caplog: pytest.LogCaptureFixture) -> None:
     critic = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(192), nn.Linear(192, 1)).double()
-    logits, terms = judge(critic, (), 0, points("real", "fake"), images(3))
+    logits, terms, _ = judge(critic, (), 0, points("real", "fake"), images(3))
     assert set(logits) == {"real", "fake"}
     assert terms == {}
     assert caplog.records == []
