@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from bigan import cli_checkpoint
+from bigan import cli_checkpoint, cli_interpolate
 from bigan.cli_checkpoint import At, Live, RunPath
 
 app = typer.Typer(
@@ -21,6 +21,7 @@ app = typer.Typer(
 )
 
 app.add_typer(cli_checkpoint.app, name="checkpoint")
+app.add_typer(cli_interpolate.app)
 
 
 @app.command(name="pack")
@@ -178,7 +179,7 @@ def train_command(
 @app.command(name="sample")
 def sample_command(
     path: RunPath,
-    out: Annotated[Path, typer.Option(help="A grid (.png), an array `images` (.npz), or a folder of PNGs.")],
+    out: Annotated[Path, typer.Option(help="A picture (.png), arrays by name (.npz), or a folder of PNGs.")],
     count: Annotated[int, typer.Option(help="How many samples.")] = 64,
     seed: Annotated[int, typer.Option(help="Of the latents.")] = 0,
     live: Live = False,
@@ -199,7 +200,7 @@ def evaluate_command(
     data: Annotated[Path | None, typer.Option(help="The packed data, where it is not where the run found it.")] = None,
     at: At = None,
 ) -> None:
-    """Measure a trained run: Fréchet distance, precision, recall, class coverage."""
+    """Measure a trained run: Fréchet distance, precision, recall, class coverage; of points, modes and distance."""
     from bigan.evaluate import evaluate
 
     for line in evaluate(path, count=count, seed=seed, data=data, at=at).lines():

@@ -9,6 +9,7 @@ import hashlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Protocol, Self
 
 import numpy as np
 import torch
@@ -70,6 +71,27 @@ def unit(bits: np.ndarray) -> np.ndarray:
     return ((bits >> np.uint64(12)).astype(np.float64) + 0.5) * 2.0**-52
 
 
+class Numbers(Protocol):
+    """Random numbers, one row a sample, as a move or `Game.sample` draws them; `Draws` says what each method gives."""
+
+    @property
+    def count(self) -> int:
+        """How many rows."""
+        ...
+
+    def within(self, scope: str) -> Self:
+        """The same rows under a longer name."""
+        ...
+
+    def normal(self, name: str, *shape: int) -> Tensor:
+        """Standard normal numbers, [count, *shape]."""
+        ...
+
+    def uniform(self, name: str, *shape: int) -> Tensor:
+        """Numbers in [0, 1], [count, *shape]."""
+        ...
+
+
 class Draws:
     """The random numbers of one move on one rank: one row a sample, each a function of the key and of that row alone.
 
@@ -84,10 +106,10 @@ class Draws:
         self.key, self.start, self.count, self.device = key, start, count, device
         self._used: set[str] = set()
 
-    def within(self, scope: str) -> "Draws":
+    def within(self, scope: str) -> Self:
         """The same rows under a longer name, for a helper that is called twice in one move."""
         self._use(f"{scope}/")
-        return Draws((*self.key, scope), self.start, self.count, self.device)
+        return type(self)((*self.key, scope), self.start, self.count, self.device)
 
     def normal(self, name: str, *shape: int) -> Tensor:
         """Standard normal numbers, [count, *shape] float32.

@@ -26,6 +26,8 @@ class RunFolder:
         self.environment = home / "environment.json"
         self.events = home / "events.jsonl"
         self.grids = home / "grids"
+        self.interpolation = home / "interpolation"
+        self.animation = home / "animation.gif"
         self.checkpoints = home / "checkpoints"
         self.evaluation = home / "evaluation.json"
         self.status = home / "STATUS"
@@ -73,6 +75,7 @@ class RunFolder:
                 save(self.home / game_file.name, game_file.read_bytes())
             save(self.environment, (json.dumps(environment, indent=1) + "\n").encode())
             self.grids.mkdir(exist_ok=True)
+            self.interpolation.mkdir(exist_ok=True)
             self.checkpoints.mkdir(exist_ok=True)
         except OSError as error:
             raise ValueError(f"{self.home}: cannot be written ({error.strerror}); set name= or folder=") from None

@@ -1,24 +1,26 @@
 """Hold generated images against the data they are learnt from; nothing of the run that is measured is touched."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, final
 
 import torch
+from torch import Tensor
 
 from bigan.clock import Clock
 from bigan.config import Run
+from bigan.data.contract import Data, Stream
 from bigan.data.decode import empty
-from bigan.data.stream import ShardStream
-from bigan.data.streamed import WebdatasetStream
+from bigan.data.toy import Modes, Toy
 from bigan.folder import RunFolder
+from bigan.look import looking
 from bigan.metrics.fit import cached_classifier
 from bigan.metrics.judge import FEWEST, Figures, Halves, halves
-from bigan.play import Table, frozen
+from bigan.play import Table
 from bigan.sample import images
 
 MAX_REAL = 50_000
+MAX_POINTS = 2**16
 MAX_BYTES = 2 * 10**9
 """Of the data in memory while it is read: 10,000 images of 256 px in colour. The halves are copied beside it."""
 
@@ -28,7 +30,7 @@ def judged_stream(data: Mapping[str, Any]) -> str:
     return "real" if "real" in data else next(iter(data))
 
 
-def read_data(stream: ShardStream | WebdatasetStream, features: Path, samples: int, device: torch.device) -> Halves:
+def read_data(stream: Stream, features: Path, samples: int, device: torch.device) -> Halves:
     """Each image of a stream once, up to MAX_REAL of them and MAX_BYTES, as the classifier of that data reads it.
 
     Args:
@@ -46,6 +48,23 @@ def read_data(stream: ShardStream | WebdatasetStream, features: Path, samples: i
     labels = real.labels if spec.classes else None
     classifier = cached_classifier(features, stream.fingerprint, real.images, labels, spec.classes, seed=0, device=device)
     return halves(classifier, real.images, spec.classes, samples)
+
+
+def read_points(stream: Stream) -> Tensor:
+    """Up to MAX_POINTS real points [N, D] float32; all of a set that is no larger.
+
+    Raises:
+        ValueError: if the stream has no points.
+    """
+    arrays = {array.name: array.shape for array in stream.spec.arrays}
+    if len(arrays.get("points", ())) != 1:
+        raise ValueError("the data has no points [N, D] to hold these against")
+    return stream.read(0, min(stream.spec.samples, MAX_POINTS))["points"].float()
+
+
+def modes_of(source: Data) -> Modes | None:
+    """The modes of a data set of which they are known."""
+    return source.modes() if isinstance(source, Toy) else None
 
 
 @final
@@ -72,8 +91,9 @@ class Gauge:
         """
         if self._samples < FEWEST:
             raise ValueError(f"evaluation.samples: {self._samples} are too few to judge; at least {FEWEST}")
-        with _untouched(table):
-            next(images(table.game, table.averages, clock, 1, 0, table.device))
+        with looking(table, clock) as look:
+            if "images" not in (found := look.samples(1)):
+                raise ValueError(f"evaluation.every_kimg: the game samples {', '.join(found)}, no images; set it to 0")
 
     def measured(self, table: Table, clock: Clock) -> Figures:
         """Figures of the averages as they stand; torch's random state, the players and the game's state stay as they are.
@@ -81,17 +101,8 @@ class Gauge:
         Raises:
             ValueError: if the data cannot be judged, or the game samples no images.
         """
-        with _untouched(table):
+        with looking(table, clock) as look:
             if self._data is None:
                 with self._source.open(seed=0) as stream:
                     self._data = read_data(stream, self._folder.features, self._samples, table.device)
-            drawn = images(table.game, table.averages, clock, self._samples, 0, table.device)
-            return self._data.figures(torch.cat(list(drawn)))
-
-
-@contextmanager
-def _untouched(table: Table) -> Iterator[None]:
-    """Within, torch may draw and buffers may move: afterwards all is as it was."""
-    devices = [table.device] if table.device.type == "cuda" else []
-    with torch.random.fork_rng(devices), frozen([*table.averages.values(), table.game.state]):
-        yield
+            return self._data.figures(torch.cat(list(images(look, self._samples, 0))))

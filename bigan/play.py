@@ -1,6 +1,6 @@
 """Play a game: the loop within a round. It knows players, moves and streams, and nothing of generators and critics."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -88,6 +88,20 @@ def frozen(modules: Sequence[nn.Module]) -> Iterator[None]:
         with torch.no_grad():
             for buffer, value in zip(buffers, before, strict=True):
                 buffer.copy_(value)
+
+
+@contextmanager
+def evaluating(modules: Iterable[nn.Module]) -> Iterator[None]:
+    """Within, the modules are in eval mode; afterwards each part of them is in the mode in which it was."""
+    modules = list(modules)
+    training = [(part, part.training) for module in modules for part in module.modules()]
+    for module in modules:
+        module.eval()
+    try:
+        yield
+    finally:
+        for part, mode in training:
+            part.training = mode
 
 
 @dataclass(frozen=True)
@@ -222,13 +236,15 @@ def sample(
     seed: int = 0,
 ) -> Samples:
     """Samples start … start + count - 1 under a seed, in eval mode; their draws depend on neither clock nor division."""
-    training = [(part, part.training) for module in players.values() for part in module.modules()]
-    for module in players.values():
-        module.eval()
     draws = Draws((seed, "sample"), start, count, device)
-    samples = game.sample(Context(players=players, batches={}, draws=draws, clock=clock, state=game.state))
-    for part, mode in training:
-        part.training = mode
+    return sampled(game, Context(players=players, batches={}, draws=draws, clock=clock, state=game.state))
+
+
+@torch.no_grad()
+def sampled(game: Game, context: Context) -> Samples:
+    """What the game samples in a context, in eval mode."""
+    with evaluating(context.players.values()):
+        samples = game.sample(context)
     if not isinstance(samples, Mapping) or ("images" in samples and samples["images"].ndim != 4):
         raise ValueError('sample must return named tensors, such as {"images": [N, C, H, W]}')
     return samples

@@ -1,8 +1,9 @@
 """Samples of a trained run, as a picture, an array or files."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,13 +11,12 @@ from torch import Tensor, nn
 
 from bigan.batch import DataSpec
 from bigan.checkpoints import loaded
-from bigan.clock import Clock
 from bigan.config import Run, parse
 from bigan.distributed.checkpoint import Checkpoint
 from bigan.distributed.group import local_device
 from bigan.folder import RunFolder
-from bigan.game import Game
-from bigan.play import sample
+from bigan.game import Game, Samples
+from bigan.look import Look
 from bigan.report.grid import pixels, save_grid, save_image
 
 CHUNK = 250
@@ -33,28 +33,29 @@ class Restored:
     players: dict[str, nn.Module]
     device: torch.device
 
-    def images(self, count: int, seed: int) -> Iterator[Tensor]:
-        """Samples 0 … count - 1 under a seed: chunks [n, C, H, W] in [-1, 1] on the CPU.
-
-        Raises:
-            ValueError: if the game samples no images.
-        """
-        return images(self.game, self.players, self.saved.clock, count, seed, self.device)
+    @property
+    def look(self) -> Look:
+        """The players, to be looked at."""
+        return Look(game=self.game, players=self.players, clock=self.saved.clock, device=self.device)
 
 
-def images(
-    game: Game, players: Mapping[str, nn.Module], clock: Clock, count: int, seed: int, device: torch.device
-) -> Iterator[Tensor]:
-    """Samples 0 … count - 1 under a seed: chunks [n, C, H, W] in [-1, 1] on the CPU.
+def chunks(look: Look, count: int, seed: int) -> Iterator[Samples]:
+    """Samples 0 … count - 1 under a seed, by name, CHUNK at a time; floating point ones in float32 on the CPU."""
+    for start in range(0, count, CHUNK):
+        samples = look.samples(min(CHUNK, count - start), start=start, seed=seed)
+        yield {name: (value.float() if value.is_floating_point() else value).cpu() for name, value in samples.items()}
+
+
+def images(look: Look, count: int, seed: int) -> Iterator[Tensor]:
+    """The images of `chunks`: [n, C, H, W] in [-1, 1].
 
     Raises:
         ValueError: if the game samples no images.
     """
-    for start in range(0, count, CHUNK):
-        samples = sample(game, players, clock, min(CHUNK, count - start), start=start, seed=seed, device=device)
+    for samples in chunks(look, count, seed):
         if "images" not in samples:
-            raise ValueError(f"the game samples {', '.join(samples)}, no images")
-        yield samples["images"].float().cpu()
+            raise ValueError(f"the game samples {', '.join(samples)}, no images; `bigan sample --out=NAME.npz` takes them")
+        yield samples["images"]
 
 
 def restore(path: Path, *, live: bool = False, at: str | None = None) -> Restored:
@@ -84,7 +85,9 @@ def restore(path: Path, *, live: bool = False, at: str | None = None) -> Restore
 
 
 def write_samples(path: Path, out: Path, *, count: int, seed: int, live: bool = False, at: str | None = None) -> None:
-    """Write samples of a run: OUT.png a grid, OUT.npz one array `images` [N, H, W, C] uint8, otherwise a folder of PNGs.
+    """Write samples of a run: OUT.png a grid of images, OUT.npz every output by its name, otherwise a folder of PNGs.
+
+    In OUT.npz, `images` are [N, H, W, C] uint8; all else, such as `points`, is as the game samples it.
 
     Raises:
         ValueError: if the run cannot be restored, or OUT cannot be written.
@@ -92,7 +95,7 @@ def write_samples(path: Path, out: Path, *, count: int, seed: int, live: bool = 
     if count < 1:
         raise ValueError(f"--count {count}: at least one sample")
     if out.suffix.lower() not in (".png", ".npz", "") and not out.is_dir():
-        raise ValueError(f"--out {out}: ends in .png (a grid), .npz (an array), or is a folder's name without a suffix")
+        raise ValueError(f"--out {out}: ends in .png (a grid), .npz (arrays), or is a folder's name without a suffix")
     restored = restore(path, live=live, at=at)
     try:
         _write(restored, out, count, seed)
@@ -101,15 +104,18 @@ def write_samples(path: Path, out: Path, *, count: int, seed: int, live: bool = 
 
 
 def _write(restored: Restored, out: Path, count: int, seed: int) -> None:
-    chunks = restored.images(count, seed)
     suffix = out.suffix.lower()
     if suffix == ".png":
         out.parent.mkdir(parents=True, exist_ok=True)
-        save_grid(torch.cat(list(chunks)), out)
+        save_grid(torch.cat(list(images(restored.look, count, seed))), out)
     elif suffix == ".npz":
         out.parent.mkdir(parents=True, exist_ok=True)
-        np.savez_compressed(out, images=np.concatenate([pixels(chunk) for chunk in chunks]))
+        drawn = list(chunks(restored.look, count, seed))
+        arrays = {name: torch.cat([samples[name] for samples in drawn]) for name in drawn[0]}
+        named: dict[str, Any] = {name: pixels(a) if name == "images" else a.numpy() for name, a in arrays.items()}
+        np.savez_compressed(out, **named)
     else:
         out.mkdir(parents=True, exist_ok=True)
-        for number, image in enumerate(image for chunk in chunks for image in pixels(chunk)):
+        drawn = images(restored.look, count, seed)
+        for number, image in enumerate(image for chunk in drawn for image in pixels(chunk)):
             save_image(image, out / f"{number:06d}.png")

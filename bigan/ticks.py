@@ -3,18 +3,17 @@
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 
 from bigan.build import Setup
 from bigan.clock import Clock
 from bigan.distributed.group import on_first_rank
+from bigan.look import looking
 from bigan.measure import Gauge
-from bigan.play import Meter, sample
+from bigan.pictures import Pictures
+from bigan.play import Meter
 from bigan.report.events import EventLog
-from bigan.report.grid import save_grid
 from bigan.report.progress import ProgressLine
 
-GRID = 64
 MOST_TOLD = 5
 
 
@@ -32,6 +31,7 @@ class Ticks:
 
     def __init__(self, setup: Setup, line: ProgressLine, may_write: Callable[[], None]) -> None:
         self._setup, self._line, self._may_write = setup, line, may_write
+        self._pictures = Pictures(setup, may_write, self.warn)
         self._gauge = Gauge(setup.run, setup.folder, setup.run.evaluation.samples)
         self._events: EventLog | None = None
         self._told: set[str] = set()
@@ -76,6 +76,10 @@ class Ticks:
 
         return json.loads(on_first_rank(self._setup.group, measure))
 
+    def animate(self) -> None:
+        """Join the pictures of points to one that moves; a collective."""
+        on_first_rank(self._setup.group, self._pictures.animate)
+
     def warn(self, problem: str | None) -> None:
         """Say what went wrong, once; it did not end the run."""
         if problem and problem not in self._told:
@@ -96,17 +100,12 @@ class Ticks:
                 self._line.say(f"data.{name}: and {len(new) - MOST_TOLD} more; `bigan pack FOLDER --check` lists them all")
         rate = (clock.images - self._from) / seconds
         rates = {"images/s": rate, "s/kimg": 1000 / rate, "loader_wait": (self._waited() - self._waited_before) / seconds}
-        self._log({"round": clock.round, "kimg": clock.images / 1000, **rates, **_counts(bad), **stats})
-        self._line.tick(clock.images / 1000, {**rates, **stats})
-        table = self._setup.table
-        samples = sample(table.game, table.averages, clock, GRID, device=table.device)
-        if "images" in samples:
-            path = grid_path(self._setup, clock)
-            self._may_write()
-            try:
-                save_grid(samples["images"], path)
-            except OSError as error:
-                self.warn(f"{path}: cannot be written ({error.strerror})")
+        with looking(self._setup.table, clock) as look:
+            samples = self._pictures.samples(look)
+            figures = self._pictures.figures(look, samples)
+            self._log({"round": clock.round, "kimg": clock.images / 1000, **rates, **_counts(bad), **stats, **figures})
+            self._line.tick(clock.images / 1000, {**rates, **stats, **figures})
+            self._pictures.draw(look, samples, clock, figures)
 
     def _begin(self, clock: Clock) -> None:
         self.meter = Meter()
@@ -114,11 +113,6 @@ class Ticks:
 
     def _waited(self) -> float:
         return sum(feed.ahead.waited_s for feed in self._setup.feeds.values())
-
-
-def grid_path(setup: Setup, clock: Clock) -> Path:
-    """Where the grid of a tick lies."""
-    return setup.folder.grids / f"kimg_{clock.images / 1000:09.3f}.png"
 
 
 def _counts(bad: Mapping[str, Sequence[str]]) -> dict[str, int]:

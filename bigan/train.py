@@ -18,11 +18,12 @@ from bigan.distributed.preemption import Stop, listening
 from bigan.distributed.saver import Saver
 from bigan.distributed.watchdog import Watchdog, watching
 from bigan.health import Witness
+from bigan.pictures import grid_path
 from bigan.play import close, play_moves
 from bigan.report.progress import ProgressLine, progress_line
 from bigan.resume import AUTO, NONE
 from bigan.status import Word
-from bigan.ticks import Ticks, grid_path
+from bigan.ticks import Ticks
 
 
 @dataclass(frozen=True)
@@ -150,6 +151,7 @@ def _rounds(session: Session, setup: Setup, saver: Saver, ticks: Ticks, line: Pr
     if message := _unsaved(group, saver, unsaved):
         return Setback(attempt=clock.attempt, round=clock.round, begun=setup.clock.round, message=message)
     if finished:
+        ticks.animate()
         line.say(f"finished; samples: {grid_path(setup, clock)}")
         return Ended("complete", f"{clock.images / 1000:g} kimg")
     line.say(f"stopped and saved at {clock.images / 1000:g} kimg; run the same command again to go on")

@@ -1,6 +1,7 @@
 """Pictures of samples."""
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +23,26 @@ def save_image(image: NDArray[np.uint8], path: Path) -> None:
     Image.fromarray(image.squeeze(2) if image.shape[2] == 1 else image).save(path)
 
 
-def save_grid(images: Tensor, path: Path, columns: int | None = None) -> None:
-    """Write images [N, C, H, W] in [-1, 1] as one picture, nearly square unless the columns are given."""
+def sheet(images: Tensor, columns: int | None = None) -> NDArray[np.uint8]:
+    """Images [N, C, H, W] in [-1, 1] as one, [H, W, C], nearly square unless the columns are given."""
     columns = columns or math.ceil(math.sqrt(len(images)))
-    sheet = make_grid(images.float().cpu(), nrow=columns, padding=2, pad_value=-1.0)[: images.shape[1]]
-    save_image(pixels(sheet[None])[0], path)
+    joined = make_grid(images.float().cpu(), nrow=columns, padding=2, pad_value=-1.0)[: images.shape[1]]
+    return pixels(joined[None])[0]
+
+
+def save_grid(images: Tensor, path: Path, columns: int | None = None) -> None:
+    """Write images [N, C, H, W] in [-1, 1] as one picture, as `sheet` joins them."""
+    save_image(sheet(images, columns), path)
+
+
+def save_animation(frames: Sequence[NDArray[np.uint8]], path: Path, seconds: float) -> None:
+    """Write frames [H, W, C] of one size, C = 1 or 3, as a GIF that runs for ever, each round so many seconds.
+
+    All take one palette, of four of them: palettes of their own would flicker.
+    """
+    pictures = [Image.fromarray(frame.squeeze(2) if frame.shape[2] == 1 else frame).convert("RGB") for frame in frames]
+    some = np.linspace(0, len(frames) - 1, 4).round().astype(int)
+    together = Image.fromarray(np.concatenate([np.asarray(pictures[number]) for number in some]))
+    palette = together.quantize(255, method=Image.Quantize.MAXCOVERAGE)  # which keeps white white
+    first, *rest = (picture.quantize(palette=palette, dither=Image.Dither.NONE) for picture in pictures)
+    first.save(path, format="GIF", save_all=True, append_images=rest, duration=round(1000 * seconds / len(frames)), loop=0)

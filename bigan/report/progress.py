@@ -22,7 +22,7 @@ class ProgressLine:
     def tick(self, kimg: float, stats: Mapping[str, float]) -> None:
         """Print a line of what a tick measured."""
         rates = f"{stats['images/s']:7.1f} images/s  {stats['s/kimg']:6.2f} s/kimg  {stats['loader_wait']:5.1%} waiting"
-        rest = "  ".join(f"{name} {value:.3f}" for name, value in stats.items() if "/" in name and name not in RATES)
+        rest = "  ".join(f"{name} {value:.3f}" for name, value in stats.items() if name not in RATES)
         self._console.print(f"{kimg:8.2f} kimg  {rates}  {rest}", markup=False, highlight=False, soft_wrap=True)
 
     def say(self, text: str) -> None:

@@ -133,10 +133,11 @@ def test_packing_again_is_no_work(here: Path) -> None:
 
 def test_what_a_run_leaves(run: Path) -> None:
     assert sorted(path.name for path in run.iterdir()) == [
-        ".lock", "STATUS", "checkpoints", "config.yaml", "environment.json", "events.jsonl", "grids",
+        ".lock", "STATUS", "checkpoints", "config.yaml", "environment.json", "events.jsonl", "grids", "interpolation",
     ]  # fmt: skip
     assert [path.name for path in sorted((run / "checkpoints").iterdir())] == ["round_00000003", "round_00000006"]
     assert len(list((run / "grids").iterdir())) == 6
+    assert len(list((run / "interpolation").iterdir())) == 6
     environment = json.loads((run / "environment.json").read_text())
     assert environment["versions"]["torch"] == importlib.metadata.version("torch")
     assert environment["ranks"] == 1

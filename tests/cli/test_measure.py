@@ -20,6 +20,7 @@ from bigan.folder import RunFolder
 from bigan.game import Game, Move
 from bigan.measure import Gauge
 from bigan.metrics import fit
+from bigan.metrics.judge import Card
 from bigan.play import Meter, Table, play
 
 from .launch import GAMES, bigan, differing, kimg, pack_digits, refused, saved, write_config
@@ -65,9 +66,10 @@ def test_a_run_that_is_measured_ends_as_one_that_is_not(here: Path, digits: Path
     assert one[1:4] == other[1:4]
     assert torch.equal(one[4], other[4])
     assert figures is not None
-    card = evaluate(run.home, count=COUNT, seed=0).card.fake
-    assert figures.frechet == pytest.approx(card.frechet, rel=1e-4)
-    assert figures.precision == pytest.approx(card.precision, abs=0.1)
+    card = evaluate(run.home, count=COUNT, seed=0).card
+    assert isinstance(card, Card)
+    assert figures.frechet == pytest.approx(card.fake.frechet, rel=1e-4)
+    assert figures.precision == pytest.approx(card.fake.precision, abs=0.1)
 
 
 class Painter(nn.Module):

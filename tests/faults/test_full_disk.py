@@ -3,27 +3,14 @@
 import errno
 import json
 import os
-import resource
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from ..cli.launch import bigan, differing, kimg, saved, write_config
+from ..disk import full_disk
 
 HOME = Path("runs/run")
-
-
-@contextmanager
-def room(size: int) -> Iterator[None]:
-    """No file can be written beyond so many bytes."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def rounds(home: Path) -> list[int]:
@@ -35,7 +22,7 @@ def test_a_full_disk_loses_nothing_that_stood(here: Path, digits: Path) -> None:
     assert bigan("train", config).status == 0
     assert rounds(HOME) == [1, 2, 3, 4, 5, 6]
     log = (HOME / "events.jsonl").stat().st_size
-    with room(log * 7 // 6 + 50):  # enough for a line more, and for no checkpoint
+    with full_disk(log * 7 // 6 + 50):  # enough for a line more, and for no checkpoint
         said = bigan("train", config, f"length_kimg={kimg(15)}")
     assert said.status == 2, said
     (line,) = said.err.splitlines()

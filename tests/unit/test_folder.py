@@ -63,7 +63,7 @@ def test_a_kill_leaves_a_folder_in_which_the_run_begins_again(
         begin(folder, game, 1)
         at += 1
     assert at > 2
-    assert sorted(path.name for path in folder.home.iterdir()) == sorted(("checkpoints", "grids", *FILES))
+    assert sorted(path.name for path in folder.home.iterdir()) == sorted(("checkpoints", "grids", "interpolation", *FILES))
 
 
 @pytest.mark.parametrize("name", ["replace", "fsync"])
@@ -80,7 +80,7 @@ def test_on_a_full_disk_every_file_is_the_old_or_the_new_one(
             begin(folder, game, 2)
     for file in FILES:
         assert (folder.home / file).read_text() in [(place.home / file).read_text() for place in (old, new)]
-    assert sorted(path.name for path in folder.home.iterdir()) == sorted(("checkpoints", "grids", *FILES))
+    assert sorted(path.name for path in folder.home.iterdir()) == sorted(("checkpoints", "grids", "interpolation", *FILES))
 
 
 def test_empty_folders_of_an_earlier_version_are_no_obstacle(tmp_path: Path) -> None:

@@ -2,9 +2,6 @@
 
 import io
 import json
-import resource
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +14,8 @@ from rich.progress import Progress
 from bigan.report.events import EventLog
 from bigan.report.grid import save_grid
 from bigan.report.progress import ProgressLine, progress_line
+
+from ..disk import full_disk
 
 
 def rounds(path: Path) -> list[int]:
@@ -118,17 +117,6 @@ def test_a_log_of_bytes_that_are_no_text_does_not_stop_a_run(tmp_path: Path) -> 
     assert rounds(path) == [1, 2]
 
 
-@contextmanager
-def full_disk(room: int) -> Iterator[None]:
-    """No file can be written beyond so many bytes; the rest of a write is done, as on a full disk."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (room, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
 def test_a_full_disk_costs_no_line(tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl"
     log = EventLog(path, 0, lambda: None)
@@ -180,11 +168,11 @@ def test_a_tick_is_a_line(tmp_path: Path) -> None:
     text = io.StringIO()
     console = Console(file=text, width=20)
     line = ProgressLine(console, bar := Progress(console=console, disable=True), bar.add_task("t", total=1))
-    stats = {"images/s": 12.34, "s/kimg": 5.0, "loader_wait": 0.25, "critic/[r1]": 0.5, "round": 3.0}
+    stats = {"images/s": 12.34, "s/kimg": 5.0, "loader_wait": 0.25, "critic/[r1]": 0.5, "modes": 3.0}
     line.tick(1.5, stats)
     line.say("[bold] is no markup")
     assert text.getvalue().splitlines() == [
-        "    1.50 kimg     12.3 images/s    5.00 s/kimg  25.0% waiting  critic/[r1] 0.500",
+        "    1.50 kimg     12.3 images/s    5.00 s/kimg  25.0% waiting  critic/[r1] 0.500  modes 3.000",
         "[bold] is no markup",
     ]
 
