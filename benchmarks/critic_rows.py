@@ -5,11 +5,11 @@ from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
-from timing import SLOPE, Row, compare, memory, price
 from torch import Tensor, nn
 
 from bigan.networks.dcgan import DCGANCritic
 from bigan.penalties import R1, R2, GradientPenalty, Penalty, by_autograd, judge, mix, with_gradient
+from timing import SLOPE, Row, compare, memory, price
 
 N = 8
 
@@ -60,7 +60,7 @@ class Steps:
             "fake": lambda out: out.copy_(self.fake),
             "mix": lambda out: mix(self.real, self.fake, self.at, out),
         }
-        logits, terms = judge(self.ours, penalties, 0, points, self.real)
+        logits, terms, _ = judge(self.ours, penalties, 0, points, self.real)
         return logits, torch.stack(list(terms.values())).sum()
 
     def pair(self, name: str) -> tuple[Callable[[], list[Tensor]], Callable[[], list[Tensor]]]:

@@ -13,17 +13,16 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 
 import cv2
 import simplejpeg
 import torch
-from data_loaders import bare, check, image_folder, opencv, ours, pillow, plain_webdataset, rate
-from data_sets import make
-from rows import Row, at_least, at_most, markdown
 
 from bigan.data.stream import Shards, ShardStream
+from data_loaders import bare, check, image_folder, opencv, ours, pillow, plain_webdataset, rate
+from data_sets import make
+from rows import Row, at_least, at_most, markdown, show
 
 RESULTS = Path(__file__).with_name("results") / "data.md"
 WORKERS, BATCH, TURNS, SECONDS = 2, 64, 7, 1.5
@@ -155,9 +154,7 @@ def main() -> None:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as scratch:
         rows = measure(arguments.folder or Path(scratch))
-    if arguments.save:
-        RESULTS.write_text(table(rows))
-    print(json.dumps([asdict(row) for row in rows], indent=1) if arguments.json else table(rows))
+    show(rows, table(rows), RESULTS, as_json=arguments.json, save=arguments.save)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ machine hits both. `--save` rewrites benchmarks/results/distributed.md.
 """
 
 import argparse
-import json
 import os
 import statistics
 import subprocess
@@ -13,11 +12,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import torch
-from rows import Row, at_least, at_most, markdown
 
 from bigan.batch import Batch
 from bigan.build import Setup, build_game, prepared
@@ -28,6 +26,7 @@ from bigan.distributed.player import seat
 from bigan.distributed.saver import Saver
 from bigan.distributed.zero import Division
 from bigan.play import Meter, Table, play
+from rows import Row, at_least, at_most, markdown, show
 
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).with_name("results") / "distributed.md"
@@ -203,9 +202,7 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as scratch:
         rows = measure(Path(scratch), *((1, 0.5, 1) if arguments.smoke else (TURNS, 4.0, STARTS)))
-    if arguments.save:
-        RESULTS.write_text(table(rows))
-    print(json.dumps([asdict(row) for row in rows], indent=1) if arguments.json else table(rows))
+    show(rows, table(rows), RESULTS, as_json=arguments.json, save=arguments.save)
 
 
 if __name__ == "__main__":

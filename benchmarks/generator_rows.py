@@ -4,11 +4,11 @@ from collections.abc import Callable, Iterator
 
 import torch
 import torch.nn.functional as F
-from timing import SLOPE, Row, Thunk, close, compare
 from torch import Tensor, nn
 
 from bigan.networks.upsampling import BatchNormLeakyReLU, UpsampleConv2d
 from bigan.ops import affine_leaky_relu
+from timing import SLOPE, Row, Thunk, close, compare
 
 ACTIVATIONS = ((8, 64, 32, 32), (8, 128, 32, 32), (8, 256, 16, 16))
 # x: [8, in, size, size] and out: the doubling convolutions of a generator of 64 px, and of one of 128 px.

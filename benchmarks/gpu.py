@@ -16,14 +16,14 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from critic_rows import check, copy_parameters, eager_critic
-from timing import SLOPE, Row, commit
 from torch import Tensor, nn
 
 import bigan.ops
 from bigan.networks.dcgan import DCGANCritic
 from bigan.ops import affine_leaky_relu, bias_leaky_relu_
 from bigan.penalties import R1, by_autograd, with_gradient
+from critic_rows import check, copy_parameters, eager_critic
+from timing import SLOPE, Row, commit
 
 RESULTS = Path(__file__).with_name("results") / "gpu.md"
 Thunk = Callable[[], object]

@@ -16,12 +16,12 @@ from dataclasses import asdict
 from pathlib import Path
 
 import torch
+
+import bigan.ops
 from critic_rows import critic_rows
 from generator_rows import generator_rows
 from op_rows import op_rows
 from timing import Row, commit, median_row
-
-import bigan.ops
 
 RESULTS = Path(__file__).with_name("results") / "kernels.md"
 

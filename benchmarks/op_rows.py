@@ -4,10 +4,10 @@ from collections.abc import Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
-from timing import SLOPE, Row, close, compare
 from torch import Tensor
 
 from bigan.ops import row_combine, squared_norm
+from timing import SLOPE, Row, close, compare
 
 CRITIC = ((8, 64, 32, 32), (8, 128, 16, 16), (8, 256, 8, 8), (8, 512, 4, 4))
 LARGE = ((16, 64, 64, 64),)

@@ -1,12 +1,15 @@
 """What a benchmark prints: figures, their targets, and a dated table with the machine's name."""
 
 import datetime
+import json
 import os
 import platform
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import torch
+
 from kernels import hardware
 from timing import commit
 
@@ -32,7 +35,18 @@ def at_most(name: str, value: float, target: float, unit: str) -> Row:
 
 def markdown(title: str, command: str, told: Sequence[str], rows: Sequence[Row]) -> str:
     """The rows as a page of benchmarks/results; `told` says how they were measured."""
-    lines = [
+    lines = [*told, "", "| what | value | unit | target | holds |", "|---|---|---|---|---|"]
+    for row in rows:
+        holds = {True: "yes", False: "**no**", None: ""}[row.holds]
+        lines.append(
+            f"| {row.name} | {row.value:g} | {row.unit} | {'' if row.target is None else f'{row.target:g}'} | {holds} |"
+        )
+    return page(title, command, lines)
+
+
+def page(title: str, command: str, lines: Sequence[str]) -> str:
+    """A page of benchmarks/results: the command, the machine and the versions, then the lines."""
+    head = [
         f"# {title}",
         "",
         f"`{command}`",
@@ -41,14 +55,12 @@ def markdown(title: str, command: str, told: Sequence[str], rows: Sequence[Row])
         f"- versions: torch {torch.__version__}, Python {platform.python_version()}",
         f"- date: {datetime.date.today()}, commit: {commit()}",
         "",
-        *told,
-        "",
-        "| what | value | unit | target | holds |",
-        "|---|---|---|---|---|",
     ]
-    for row in rows:
-        holds = {True: "yes", False: "**no**", None: ""}[row.holds]
-        lines.append(
-            f"| {row.name} | {row.value:g} | {row.unit} | {'' if row.target is None else f'{row.target:g}'} | {holds} |"
-        )
-    return "\n".join(lines) + "\n"
+    return "\n".join([*head, *lines]) + "\n"
+
+
+def show(rows: Sequence[Row], table: str, results: Path, *, as_json: bool, save: bool) -> None:
+    """Print the rows, as JSON or as their page; with `save`, write the page."""
+    if save:
+        results.write_text(table)
+    print(json.dumps([asdict(row) for row in rows], indent=1) if as_json else table)

@@ -1,0 +1,27 @@
+"""Row 6: unrolled critics and minibatch discrimination against mode collapse, each beside the same game without it."""
+
+import shutil
+
+from experiments.points import covered
+from experiments.row import Figure, Lab, Trained, row
+
+
+@row("6", "unrolled critic, 8-ring")
+def unrolled(lab: Lab) -> list[Figure]:
+    return _beside(lab, "ring_unrolled", "game.unroll=null", "game.objective.kind=non_saturating")
+
+
+@row("6", "minibatch discrimination, 8-ring")
+def minibatch_discrimination(lab: Lab) -> list[Figure]:
+    return _beside(lab, "ring_minibatch", "game.critic.minibatch=null")
+
+
+def _beside(lab: Lab, config: str, *without: str) -> list[Figure]:
+    remedied = lab.run(f"configs/{config}.yaml")
+    plain = lab.run(f"configs/{config}.yaml", *without, name="plain")
+    shutil.copy(_last_grid(remedied), lab.picture(f"{config}.png"))
+    return [*covered(remedied, modes=8, high_quality=0.8), *covered(plain, named=" in the plain game")]
+
+
+def _last_grid(trained: Trained) -> str:
+    return str(max((trained.home / "grids").glob("*.png")))
