@@ -3,6 +3,8 @@ VENV ?= .venv
 PYTHON ?= python3
 # For a CPU-only torch: make train TORCH="torch torchvision --index-url URL", with the URL that pytorch.org's selector prints.
 TORCH ?= "torch>=2.11" "torchvision>=0.26"
+# Processes that test, a few hundred MB and about a core each.
+JOBS ?= 2
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 SOURCES := setup.py pyproject.toml $(wildcard csrc/* csrc/cpu/* csrc/cuda/*)
@@ -25,7 +27,7 @@ train: $(READY)  ## pack the embedded digits, train a DCGAN on them
 	$(BIN)/bigan train configs/digits.yaml
 
 test: $(READY)  ## every test that takes seconds
-	$(BIN)/python -m pytest -m "not soak"
+	$(BIN)/python -m pytest -m "not soak" -n $(JOBS) --dist loadfile
 
 soak: $(READY)  ## every test, those that take minutes included
 	$(BIN)/python -m pytest

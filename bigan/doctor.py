@@ -20,6 +20,7 @@ NEEDED: Mapping[str, str] = {
     "torch": "2.11",
     "torchvision": "0.26",
     "numpy": "1.26",
+    "matplotlib": "3.8",
     "deepspeed": "0.19.5",
     "webdataset": "1.0",
     "fsspec": "2024.2",
