@@ -16,7 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -134,8 +134,10 @@ def main() -> None:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, transient=True) as bar, ThreadPoolExecutor(options.jobs) as pool:
         task = bar.add_task("systems", total=len(todo))
-        for (name, seed), found in zip(todo, pool.map(lambda job: spawn(*job), todo), strict=True):
-            keep(name, seed, found)
+        running = {pool.submit(spawn, name, seed): (name, seed) for name, seed in todo}
+        for done in as_completed(running):
+            name, seed = running[done]
+            keep(name, seed, done.result())
             bar.update(task, advance=1, description=f"{name}, seed {seed}")
     kept = read()
     table = lines(which, kept)
