@@ -6,18 +6,27 @@ from pathlib import Path
 
 import torch
 
+from bigan.data.contract import Data
+from bigan.data.stacked import StackedDigits
 from bigan.data.stream import Shards
-from bigan.measure import judged_stream, modes_of, read_data, read_points
+from bigan.data.toy import Toy
+from bigan.images import to_uint8
+from bigan.measure import MAX_POINTS, classifier_of_digits, judged_stream, modes_of, read_data, read_points
+from bigan.metrics.features import SMALLEST_SIDE
 from bigan.metrics.judge import Card
 from bigan.metrics.points import PointsCard, judge_points
+from bigan.metrics.stacked import USUAL, StackedCard, judge_stacked
 from bigan.sample import chunks, images, restore
+
+MAX_STACKED = 100_000
+"""Stacked digits that are held in memory."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
     """A card and where it was written."""
 
-    card: Card | PointsCard
+    card: Card | PointsCard | StackedCard
     path: Path
     kimg: float
 
@@ -45,7 +54,10 @@ def evaluate(path: Path, *, count: int, seed: int, data: Path | None = None, at:
     restored = restore(path, at=at)
     name = judged_stream(restored.run.data)
     source = restored.run.data[name]
-    source = source if data is None else Shards(path=str(data))
+    if data is not None:
+        moved = str(data)
+        source = dataclasses.replace(source, path=moved) if isinstance(source, StackedDigits) else Shards(path=moved)
+    _check(source, count)
     look = restored.look
     with source.open(seed=0) as stream:
         if stream.fingerprint != restored.saved.data[name]["sha256"]:
@@ -53,6 +65,10 @@ def evaluate(path: Path, *, count: int, seed: int, data: Path | None = None, at:
         if "points" in look.samples(1):
             fake = torch.cat([samples["points"] for samples in chunks(look, count, seed)])
             card = judge_points(read_points(stream), fake, modes_of(source))
+        elif isinstance(source, StackedDigits):
+            digits = classifier_of_digits(source, restored.folder.features, restored.device)
+            fake = to_uint8(torch.cat(list(images(look, count, seed))))
+            card = judge_stacked(digits, stream.read(0, count).images, fake)
         else:
             real = read_data(stream, restored.folder.features, count, restored.device)
             card = real.card(torch.cat(list(images(look, count, seed))))
@@ -64,3 +80,14 @@ def evaluate(path: Path, *, count: int, seed: int, data: Path | None = None, at:
     except OSError as error:
         raise ValueError(f"{out}: cannot be written ({error.strerror})") from None
     return Evaluation(card, out, kimg)
+
+
+def _check(source: Data, count: int) -> None:
+    """Refuse what is not going to be judged before anything is drawn."""
+    if isinstance(source, Toy) and count > MAX_POINTS // 2:
+        raise ValueError(f"--count {count}: at most {MAX_POINTS // 2} points can be judged")
+    if isinstance(source, StackedDigits):
+        if count > MAX_STACKED:
+            raise ValueError(f"--count {count}: at most {MAX_STACKED} stacked digits can be judged; tables are of {USUAL}")
+        if source.size < SMALLEST_SIDE:
+            raise ValueError(f"data.real.size: {source.size}; digits can be told apart from {SMALLEST_SIDE} px on")

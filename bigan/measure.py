@@ -1,5 +1,6 @@
 """Hold generated images against the data they are learnt from; nothing of the run that is measured is touched."""
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, final
@@ -11,9 +12,11 @@ from bigan.clock import Clock
 from bigan.config import Run
 from bigan.data.contract import Data, Stream
 from bigan.data.decode import empty
+from bigan.data.stacked import StackedDigits
 from bigan.data.toy import Modes, Toy
 from bigan.folder import RunFolder
 from bigan.look import looking
+from bigan.metrics.features import Classifier
 from bigan.metrics.fit import cached_classifier
 from bigan.metrics.judge import FEWEST, Figures, Halves, halves
 from bigan.play import Table
@@ -62,6 +65,14 @@ def read_points(stream: Stream) -> Tensor:
     return stream.read(0, min(stream.spec.samples, MAX_POINTS))["points"].float()
 
 
+def classifier_of_digits(source: StackedDigits, features: Path, device: torch.device) -> Classifier:
+    """Of the single digits that are stacked, kept in the folder `features`."""
+    digits, labels = source.digits()
+    digest = hashlib.sha256(digits.tobytes()).hexdigest()
+    images, names = torch.from_numpy(digits).unsqueeze(1), tuple("0123456789")
+    return cached_classifier(features, digest, images, torch.from_numpy(labels), names, seed=0, device=device)
+
+
 def modes_of(source: Data) -> Modes | None:
     """The modes of a data set of which they are known."""
     return source.modes() if isinstance(source, Toy) else None
@@ -89,6 +100,8 @@ class Gauge:
         Raises:
             ValueError: if the images are too few, or the game samples none.
         """
+        if isinstance(self._source, StackedDigits):
+            raise ValueError("evaluation.every_kimg: stacked digits are judged by `bigan evaluate` alone; set it to 0")
         if self._samples < FEWEST:
             raise ValueError(f"evaluation.samples: {self._samples} are too few to judge; at least {FEWEST}")
         with looking(table, clock) as look:

@@ -1,6 +1,7 @@
 """Stacked digits: three digits as the channels of one image, a thousand modes that can be counted (Metz et al., 2017)."""
 
 import hashlib
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
@@ -13,7 +14,7 @@ from bigan.batch import DataSpec
 from bigan.clock import Draws
 from bigan.data.fit import fitted
 from bigan.data.sources.base import Source
-from bigan.data.sources.idx import open_digits, open_idx
+from bigan.data.sources.idx import is_idx, open_digits, open_idx
 from bigan.data.toy import EPOCH, DrawnStream
 from bigan.settings import settings
 
@@ -41,7 +42,7 @@ class StackedDigits:
 
     def open(self, seed: int) -> DrawnStream:
         """Read the digits, and open the endless stream: "images" and "labels"."""
-        digits, labels = self._digits()
+        digits, labels = self.digits()
         content: Mapping[str, object] = {
             "kind": self.kind,
             "size": self.size,
@@ -57,9 +58,15 @@ class StackedDigits:
         spec = DataSpec(samples=EPOCH, image_shape=(3, self.size, self.size), classes=CLASSES)
         return DrawnStream(spec, content, seed, draw)
 
-    def _digits(self) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-        """[N, size, size] and their labels [N]."""
-        source: Source = open_idx(Path(self.path), None) if self.path else open_digits()
+    def digits(self) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+        """The digits that are stacked, [N, size, size], and their labels [N]."""
+        source: Source = open_digits()
+        if self.path:
+            path = Path(self.path)
+            names = frozenset(os.listdir(path)) if os.path.isdir(path) else frozenset()
+            if not os.path.exists(path) or not is_idx(path, names):
+                raise ValueError(f"path: {path} is no idx images file, and no folder of such (MNIST's, or alike)")
+            source = open_idx(path, None)
         if len(source.classes) != 10:
             raise ValueError(f"path: {self.path} has {len(source.classes)} classes; digits have 10")
         size = (self.size, self.size)

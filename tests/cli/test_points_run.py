@@ -140,7 +140,7 @@ def test_points_are_judged(ring: Path, here: Path) -> None:
     card = json.loads((ring / "runs" / "run" / "evaluation.json").read_text())
     assert card["fake_distance"] > card["real_distance"]
     assert card["real_modes"] == {"covered": 8, "present": 8, "high_quality": pytest.approx(0.99, abs=0.02)}
-    refused(bigan("evaluate", ring / "runs" / "run", "--count=50000"), "draw fewer")
+    refused(bigan("evaluate", ring / "runs" / "run", "--count=50000"), "--count 50000: at most 32768")
 
 
 def test_points_are_sampled_into_an_array(ring: Path, here: Path) -> None:
@@ -187,6 +187,15 @@ def test_stacked_digits_are_trained_on(here: Path) -> None:
     assert not Path("runs/run/animation.gif").exists()
     with Image.open("runs/run/grids/kimg_00000.032.png") as grid:
         assert grid.mode == "RGB"
+    told = bigan("evaluate", "runs/run", "--count", 200)
+    assert told.status == 0
+    assert "modes of 1000" in told.out
+    card = json.loads(Path("runs/run/evaluation.json").read_text())
+    assert card["real"]["modes"] > 100 > card["fake"]["modes"]
+    assert card["accuracy"] > 0.9
+    refused(bigan("evaluate", "runs/run", "--count", 10**9), "--count 1000000000: at most")
+    refused(bigan("evaluate", "runs/run", "--data", here), "path: ", "no idx images file")
+    refused(bigan("train", "points.yaml", "name=two", "evaluation={every_kimg: 0.1, samples: 50}"), "evaluation.every_kimg")
 
 
 def test_a_picture_that_cannot_be_written_ends_no_run(here: Path) -> None:
