@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from bigan.batch import DataSpec, modelled
 from bigan.game import Context, Game, Move, Terms
-from bigan.networks import Critic, Generator
+from bigan.networks import Critic, Generator, group
 from bigan.networks.dcgan import DCGANCritic, DCGANGenerator
 from bigan.precision import wide
 from bigan.settings import settings
@@ -34,7 +34,7 @@ class Autoencoder:
         return Game(
             players={"autoencoder": network},
             averaged=frozenset({"autoencoder"}),
-            moves=(Move(player="autoencoder", loss=loss, reads=("real",)),),
+            moves=(Move(player="autoencoder", loss=loss, reads=("real",), group=group(self.encoder)),),
             sample=lambda ctx: {name: decode(ctx, ctx.normal("latent", self.decoder.latent))},
         )
 

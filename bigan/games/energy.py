@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from bigan.batch import DataSpec, modelled
 from bigan.game import Context, Game, Move, Terms
-from bigan.networks import Critic
+from bigan.networks import Critic, judges_alone
 from bigan.networks.dcgan import DCGANCritic
 from bigan.precision import wide
 from bigan.settings import Count, CountFrom0, NonNegative, Positive, Share, settings
@@ -44,9 +44,7 @@ class Energy:
     span: Positive = 1.0
 
     def __post_init__(self) -> None:
-        for name, coupling in (("norm", self.critic.norm == "batch"), ("minibatch", self.critic.minibatch is not None)):
-            if coupling:
-                raise ValueError(f"critic.{name}: ascent needs a critic that judges each sample alone; set it to none")
+        judges_alone(self.critic, "ascent")
 
     def build(self, data: Mapping[str, DataSpec]) -> Game:
         """The one player and its buffer, full of noise, for this data."""

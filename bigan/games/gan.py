@@ -13,7 +13,7 @@ from bigan.game import Context, Game, Move, Terms
 from bigan.games.packing import pack, packed_shape
 from bigan.games.unrolled import Unroll, ahead
 from bigan.latents import Latent, Normal
-from bigan.networks import Critic, Generator
+from bigan.networks import Critic, Generator, group, judges_alone
 from bigan.networks.dcgan import DCGANCritic, DCGANGenerator
 from bigan.objectives import NonSaturating, Objective, over_batch
 from bigan.penalties import DRAGAN, Penalty, judge, mix, norm, way
@@ -45,16 +45,14 @@ class GAN:
     pretrain_kimg: NonNegative = 0.0
 
     def __post_init__(self) -> None:
-        for name, coupling in (("norm", self.critic.norm == "batch"), ("minibatch", self.critic.minibatch is not None)):
-            if coupling and self.penalties:
-                raise ValueError(
-                    f"critic.{name}: a gradient penalty needs a critic that judges each image alone; set it to none"
-                )
+        if self.penalties:
+            judges_alone(self.critic, "a gradient penalty")
         if self.unroll and (self.penalties or self.critic.norm == "batch"):
             raise ValueError("unroll: looks ahead by the objective alone; leave penalties out, and set critic.norm to none")
         if self.unroll and not self.objective.zero_sum:
             raise ValueError(
-                "unroll: the generator descends what the critic ascends; set objective to minimax, wasserstein or f_divergence"
+                "unroll: the generator descends what the critic ascends; set objective.kind to minimax, wasserstein or "
+                "f_divergence (with generator_loss: minimax)"
             )
         kinds = [penalty.kind for penalty in self.penalties]
         if len(kinds) != len(set(kinds)):
@@ -65,7 +63,7 @@ class GAN:
         name, shape = modelled(data, "real")
         judged = packed_shape(shape, self.pack)
         generator, critic = self.generator.build(shape), self.critic.build(judged)
-        group = self.pack * (self.critic.minibatch.group if self.critic.minibatch else 1)
+        side_by_side = self.pack * group(self.critic)
         coupled = self.objective.coupled
         return Game(
             players={"generator": generator, "critic": critic},
@@ -76,7 +74,7 @@ class GAN:
                     loss=self.critic_loss,
                     reads=("real",),
                     repeat=self.critic_steps,
-                    group=group,
+                    group=side_by_side,
                     coupled=coupled,
                 ),
                 Move(
@@ -84,7 +82,7 @@ class GAN:
                     loss=self.generator_loss,
                     reads=("real",) if self.objective.pairs or self.unroll else (),
                     when=self.critic_is_ready,
-                    group=group,
+                    group=side_by_side,
                     coupled=coupled or self.unroll is not None,
                 ),
             ),

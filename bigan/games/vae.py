@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from bigan.batch import DataSpec, modelled
 from bigan.game import Context, Game, Move, Samples, Terms
 from bigan.likelihoods import Gaussian, Likelihood
-from bigan.networks import Critic, Generator
+from bigan.networks import Critic, Generator, group
 from bigan.networks.dcgan import DCGANCritic, DCGANGenerator
 from bigan.precision import wide
 from bigan.settings import NonNegative, settings
@@ -44,7 +44,7 @@ class VAE:
         return Game(
             players={"vae": network},
             averaged=frozenset({"vae"}),
-            moves=(Move(player="vae", loss=self.loss, reads=("real",)),),
+            moves=(Move(player="vae", loss=self.loss, reads=("real",), group=group(self.encoder)),),
             sample=lambda ctx: self.sample(ctx, name),
         )
 

@@ -9,4 +9,24 @@ from bigan.settings import BY_KIND
 Generator = Annotated[DCGANGenerator | MLPGenerator, BY_KIND]
 Critic = Annotated[DCGANCritic | MLPCritic, BY_KIND]
 
-__all__ = ["Critic", "Generator"]
+
+def judges_alone(critic: Critic, what: str) -> None:
+    """Refuse a critic whose output for a sample depends on the other samples of the batch.
+
+    Args:
+        what: that needs one, as the error names it.
+    """
+    for name, coupling, alone in (
+        ("norm", critic.norm == "batch", "none"),
+        ("minibatch", critic.minibatch is not None, "null"),
+    ):
+        if coupling:
+            raise ValueError(f"critic.{name}: {what} needs a critic that judges each sample alone; set it to {alone}")
+
+
+def group(critic: Critic) -> int:
+    """How many samples side by side the critic ties together: `Move.group`."""
+    return 1 if critic.minibatch is None else critic.minibatch.group
+
+
+__all__ = ["Critic", "Generator", "group", "judges_alone"]

@@ -12,6 +12,7 @@ from bigan.games.vae import VAE, Variational
 from bigan.likelihoods import Categorical, Gaussian
 from bigan.networks import Critic, Generator
 from bigan.networks.dcgan import DCGANCritic, DCGANGenerator
+from bigan.networks.minibatch import MinibatchDiscrimination
 from bigan.networks.mlp import MLPCritic, MLPGenerator
 
 IMAGES = {"real": DataSpec(samples=8, image_shape=(1, 4, 4))}
@@ -138,3 +139,10 @@ def test_an_autoencoder_descends_its_squared_error() -> None:
     (term,) = game.moves[0].loss(context(game, {"images": images})).values()
     made = game.players["autoencoder"](images)
     torch.testing.assert_close(term, (made - images).square().sum((1, 2, 3)).mean() / 16)
+
+
+@pytest.mark.parametrize("kind", [VAE, Autoencoder])
+def test_an_encoder_that_compares_samples_is_given_whole_groups(kind: type[VAE | Autoencoder]) -> None:
+    encoder = MLPCritic(width=8, depth=1, minibatch=MinibatchDiscrimination(group=4))
+    assert [move.group for move in kind(encoder=encoder, decoder=DECODER).build(POINTS).moves] == [4]
+    assert [move.group for move in kind(encoder=ENCODER, decoder=DECODER).build(POINTS).moves] == [1]
