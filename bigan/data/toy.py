@@ -145,11 +145,11 @@ class Ring(Toy):
 
 @settings
 class Grid(Toy):
-    """Gaussians on a square grid about the origin: five by five from -2 to 2 (Lin et al., 2018, and others)."""
+    """Gaussians on a square grid about the origin: five by five from -4 to 4 (Srivastava et al., 2017; Lin et al., 2018)."""
 
     kind: Literal["grid"] = "grid"
     side: Count = 5
-    spacing: Positive = 1.0
+    spacing: Positive = 2.0
     std: Positive = 0.05
 
     @property

@@ -103,7 +103,7 @@ def test_gaussians_stand_where_they_should(toy: Ring | Grid) -> None:
 def test_the_usual_ring_and_grid() -> None:
     ring, grid = Ring().modes(), Grid().modes()
     assert ring.centres[[0, 2, 4, 6]].flatten().tolist() == pytest.approx([2, 0, 0, 2, -2, 0, 0, -2], abs=1e-12)
-    assert sorted(map(tuple, grid.centres.tolist())) == sorted(itertools.product([-2.0, -1.0, 0.0, 1.0, 2.0], repeat=2))
+    assert sorted(map(tuple, grid.centres.tolist())) == sorted(itertools.product([-4.0, -2.0, 0.0, 2.0, 4.0], repeat=2))
     assert (ring.stds[0], grid.stds[0]) == (pytest.approx(0.02), pytest.approx(0.05))
 
 
@@ -220,5 +220,6 @@ def test_stacked_digits_of_mnist() -> None:
 
 
 def test_stacked_digits_of_a_wrong_path_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"is not among its idx files|no such|cannot be read"):
-        StackedDigits(path=str(tmp_path)).open(0)
+    for path in (tmp_path, tmp_path / "nowhere"):
+        with pytest.raises(ValueError, match=r"^path: .* is no idx images file, and no folder of such"):
+            StackedDigits(path=str(path)).open(0)
