@@ -2,7 +2,7 @@
 
 NAME is a row's number or an experiment's name; all unless given. Each experiment and seed is a process of its own, and what
 it finds is kept in results/systems.json at once: a table that was broken off goes on where it stopped (`--fresh` measures
-anew). `--save` rewrites results/systems.md from all that is kept there.
+anew). `--save` rewrites results/systems.md, and the tables in docs/games, from all that is kept there.
 """
 
 import argparse
@@ -11,11 +11,9 @@ import json
 import os
 import pkgutil
 import shutil
-import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict
 from pathlib import Path
@@ -24,12 +22,13 @@ from typing import Any
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 import experiments
-from experiments.row import EXPERIMENTS, WORK, Experiment, Figure, Lab, Missing, set_up
+from experiments.row import EXPERIMENTS, ROOT, WORK, Experiment, Lab, Missing, set_up
+from experiments.table import Kept, figures_of, fill_pages, lines, measured, missing, slowest
 from rows import page
 from timing import commit
 
+FAILED = "failed"
 RESULTS = Path(__file__).with_name("results") / "systems.json"
-Kept = dict[str, dict[str, Any]]
 
 
 def chosen(names: list[str]) -> list[Experiment]:
@@ -80,34 +79,8 @@ def spawn(name: str, seed: int) -> dict[str, Any]:
         )
         errors.write(ended.stdout)
     if ended.returncode:
-        return {"missing": f"failed: {log}"}
+        return {"missing": f"{FAILED}: {log.relative_to(ROOT)}"}
     return json.loads(ended.stdout.splitlines()[-1])
-
-
-def figures_of(experiment: Experiment, kept: Kept) -> Iterator[tuple[Figure, list[float], bool | None]]:
-    """Each figure of an experiment: its line, its values by seed, and whether their median holds."""
-    runs = [run for _, run in sorted(kept.get(experiment.name, {}).items()) if "figures" in run]
-    for index, plain in enumerate(runs[0]["figures"] if runs else []):
-        figure, values = Figure(**plain), [run["figures"][index]["value"] for run in runs]
-        yield figure, values, figure.holds(statistics.median(values))
-
-
-def lines(which: list[Experiment], kept: Kept) -> list[str]:
-    """The table."""
-    table = ["| row | system | figure | median | seeds | line | holds |", "|---|---|---|---|---|---|---|"]
-    for experiment in which:
-        for figure, values, holds in figures_of(experiment, kept):
-            told = {True: "yes", False: "**no**", None: ""}[holds]
-            seeds = ", ".join(f"{value:.4g}" for value in values)
-            unit = f" {figure.unit}" if figure.unit else ""
-            table.append(
-                f"| {experiment.number} | {experiment.title} | {figure.name} | {statistics.median(values):.4g}{unit} | {seeds} "
-                f"| {figure.line} | {told} |"
-            )
-        for seed, run in sorted(kept.get(experiment.name, {}).items()):
-            if "missing" in run:
-                table.append(f"| {experiment.number} | {experiment.title} | seed {seed}: {run['missing']} | | | | |")
-    return table
 
 
 def main() -> None:
@@ -143,17 +116,23 @@ def main() -> None:
     table = lines(which, kept)
     if options.json:
         print(json.dumps([
-            {"row": e.number, "system": e.title, **asdict(f), "value": statistics.median(v), "seeds": v, "holds": holds}
-            for e in which for f, v, holds in figures_of(e, kept)
+            *({"row": e.number, "system": e.title, **asdict(found.figure), "value": found.median, "seeds": found.values,
+               "holds": found.holds} for e in which for found in figures_of(e, kept)),
+            *({"row": e.number, "system": e.title, "missing": missing(e, kept)} for e in which if missing(e, kept)),
         ], ensure_ascii=False))  # fmt: skip
     else:
         print("\n".join(table))
     if options.save:
-        seconds = [run["seconds"] for runs in kept.values() for run in runs.values() if "seconds" in run]
-        told = [f"One seed of an experiment took {statistics.median(seconds):.0f} s (median; at most {max(seconds)} s)."]
+        told = [
+            f"Of commits {', '.join(sorted({run['commit'] for run in measured(kept)}))}. {slowest(chosen([]), kept)}",
+            "A row holds where the median of its seeds does and no seed is missing.",
+        ]
         RESULTS.with_suffix(".md").write_text(
             page("The systems", "python benchmarks/systems.py --save", [*told, "", *lines(chosen([]), kept)])
         )
+        fill_pages(kept)
+    if any(said.startswith(FAILED) for e in which for said in missing(e, kept).values()):
+        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ def critic_steps(lab: Lab) -> list[Figure]:
 
 @row("4", "a critic that is trained first, on an untrained generator")
 def pretraining(lab: Lab) -> list[Figure]:
-    trained = lab.run("configs/gaussian.yaml", "game.pretrain_kimg=50", "tick_kimg=10")
+    trained = lab.run("configs/gaussian.yaml", "data.real.means=[[8.0]]", "game.pretrain_kimg=50", "tick_kimg=10")
     accuracies = [(event["kimg"], event["critic/accuracy"]) for event in trained.events if "critic/accuracy" in event]
     before = [accuracy for kimg, accuracy in accuracies if 40 < kimg <= 51]
     last = [accuracy for _, accuracy in accuracies[-10:]]

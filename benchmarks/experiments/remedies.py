@@ -1,14 +1,12 @@
 """Row 6: unrolled critics and minibatch discrimination against mode collapse, each beside the same game without it."""
 
-import shutil
-
-from experiments.points import covered
-from experiments.row import Figure, Lab, Trained, row
+from experiments.points import covered, last_picture
+from experiments.row import Figure, Lab, row
 
 
 @row("6", "unrolled critic, 8-ring")
 def unrolled(lab: Lab) -> list[Figure]:
-    return _beside(lab, "ring_unrolled", "game.unroll=null", "game.objective.kind=non_saturating")
+    return _beside(lab, "ring_unrolled", "game.unroll=null")
 
 
 @row("6", "minibatch discrimination, 8-ring")
@@ -19,9 +17,5 @@ def minibatch_discrimination(lab: Lab) -> list[Figure]:
 def _beside(lab: Lab, config: str, *without: str) -> list[Figure]:
     remedied = lab.run(f"configs/{config}.yaml")
     plain = lab.run(f"configs/{config}.yaml", *without, name="plain")
-    shutil.copy(_last_grid(remedied), lab.picture(f"{config}.png"))
+    last_picture(lab, remedied, f"{config}.png")
     return [*covered(remedied, modes=8, high_quality=0.8), *covered(plain, named=" in the plain game")]
-
-
-def _last_grid(trained: Trained) -> str:
-    return str(max((trained.home / "grids").glob("*.png")))
