@@ -17,9 +17,7 @@ OBJECTIVES = {
 
 @row("23", "WGAN-GP on the grid")
 def wgan_gp(lab: Lab) -> list[Figure]:
-    trained = lab.run("configs/grid_wgan_gp.yaml")
-    last_picture(lab, trained, "grid_wgan_gp.png")
-    return covered(trained, modes=25, high_quality=HQ)
+    return _on_the_grid(lab, "grid_wgan_gp")
 
 
 @row("23", "WGAN-GP on the Swiss roll")
@@ -36,9 +34,7 @@ def swiss_roll(lab: Lab) -> list[Figure]:
 
 @row("24", "WGAN-div on the grid")
 def wgan_div(lab: Lab) -> list[Figure]:
-    trained = lab.run("configs/grid_wgan_div.yaml")
-    last_picture(lab, trained, "grid_wgan_div.png")
-    return covered(trained, modes=25, high_quality=HQ)
+    return _on_the_grid(lab, "grid_wgan_div")
 
 
 @row("25", "LSGAN and hinge on the grid")
@@ -52,9 +48,15 @@ def pairings(lab: Lab) -> list[Figure]:
 
 
 def _each(lab: Lab, *names: str) -> list[Figure]:
-    figures = []
-    for name in names:
-        trained = lab.run("configs/grid.yaml", f"game.objective={OBJECTIVES[name]}", name=name.replace(" ", "_"))
-        last_picture(lab, trained, f"grid_{name.replace(' ', '_').lower()}.png")
-        figures += covered(trained, named=f", {name}", modes=25, high_quality=HQ)
-    return figures
+    return [
+        figure
+        for name in names
+        for figure in _on_the_grid(lab, "grid", f"game.objective={OBJECTIVES[name]}", named=f", {name}")
+    ]
+
+
+def _on_the_grid(lab: Lab, config: str, *changes: str, named: str = "") -> list[Figure]:
+    about = f"{config}{named.replace(', ', '_').replace(' ', '_').lower()}"
+    trained = lab.run(f"configs/{config}.yaml", *changes, name=about)
+    last_picture(lab, trained, f"{about}.png")
+    return covered(trained, named=named, modes=25, high_quality=HQ)
