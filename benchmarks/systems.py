@@ -125,7 +125,7 @@ def main() -> None:
     if options.save:
         told = [
             f"Of commits {', '.join(sorted({run['commit'] for run in measured(kept)}))}. {slowest(chosen([]), kept)}",
-            "A row holds where the median of its seeds does and no seed is missing.",
+            "A row holds where the median of the seeds that were measured does, and none of them failed.",
         ]
         RESULTS.with_suffix(".md").write_text(
             page("The systems", "python benchmarks/systems.py --save", [*told, "", *lines(chosen([]), kept)])

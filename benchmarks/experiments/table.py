@@ -12,6 +12,9 @@ from experiments.row import EXPERIMENTS, ROOT, Experiment, Figure
 Kept = dict[str, dict[str, Any]]
 """What was found, by the experiment's name and the seed."""
 
+USUAL = ["0", "1", "2"]
+"""The seeds of a whole table."""
+
 PAGES = ROOT / "docs" / "games"
 PLACE = re.compile(r"(<!-- figures: ([\w ]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 """Where a page shows figures: the names of the experiments, and the table."""
@@ -23,13 +26,17 @@ class Found:
 
     Attributes:
         figure: its name and its line.
-        values: one a seed that gave it.
-        seeds: how many were tried.
+        by_seed: the value of each seed that gave it.
+        tried: how many seeds were tried.
     """
 
     figure: Figure
-    values: list[float]
-    seeds: int
+    by_seed: dict[str, float]
+    tried: int
+
+    @property
+    def values(self) -> list[float]:
+        return [*self.by_seed.values()]
 
     @property
     def median(self) -> float:
@@ -39,17 +46,17 @@ class Found:
     def holds(self) -> bool | None:
         """Whether the median is on the right side of the line; never so while a seed has none."""
         held = self.figure.holds(self.median)
-        return None if held is None else held and len(self.values) == self.seeds
+        return None if held is None else held and len(self.values) == self.tried
 
 
 def figures_of(experiment: Experiment, kept: Kept) -> list[Found]:
     """Each figure of an experiment, by name and line, as some of them have one number on two sides."""
-    runs = [run for _, run in sorted(kept.get(experiment.name, {}).items())]
-    values: dict[Figure, list[float]] = {}
-    for run in runs:
+    runs = sorted(kept.get(experiment.name, {}).items())
+    values: dict[Figure, dict[str, float]] = {}
+    for seed, run in runs:
         for plain in run.get("figures", []):
             figure = Figure(**plain)
-            values.setdefault(replace(figure, value=0.0), []).append(figure.value)
+            values.setdefault(replace(figure, value=0.0), {})[seed] = figure.value
     return [Found(figure, found, len(runs)) for figure, found in values.items()]
 
 
@@ -65,12 +72,16 @@ def lines(which: Iterable[Experiment], kept: Kept) -> list[str]:
         for found in figures_of(experiment, kept):
             told = {True: "yes", False: "**no**", None: ""}[found.holds]
             seeds = ", ".join(f"{value:.4g}" for value in found.values)
+            if [*found.by_seed] != USUAL:
+                seeds += f" (of seed {', '.join(found.by_seed)} alone)"
             unit = f" {found.figure.unit}" if found.figure.unit else ""
             name = found.figure.name.replace("|", "\\|")
             table.append(
                 f"| {experiment.number} | {experiment.title} | {name} | {found.median:.4g}{unit} | {seeds} "
                 f"| {found.figure.line} | {told} |"
             )
+        if not kept.get(experiment.name):
+            table.append(f"| {experiment.number} | {experiment.title} | not measured yet | | | | |")
         for seed, said in missing(experiment, kept).items():
             table.append(f"| {experiment.number} | {experiment.title} | seed {seed}: {said} | | | | |")
     return table

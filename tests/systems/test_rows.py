@@ -92,7 +92,7 @@ def test_a_table_is_written_between_its_marks() -> None:
     systems.chosen([])
     kept = kept_of(0.25, None)
     page = fill("before\n<!-- figures: minimax -->\nold words\n<!-- end -->\nafter\n", kept)
-    assert "| error | 0.25 | 0.25 | ≤ 0.1 | **no** |" in page
+    assert "| error | 0.25 | 0.25 (of seed 0 alone) | ≤ 0.1 | **no** |" in page
     assert "seed 1: failed" in page
     assert "old words" not in page
     assert page.startswith("before\n")
