@@ -45,8 +45,11 @@ def as_if_nothing_had_been() -> None:
 
 
 def least_saved(played: int) -> int:
-    """The save of the last interval may be under way; that of the one before is there."""
-    return max(0, (played // EVERY - 1) * EVERY)
+    """A save is written while the next interval is played, and a round's line is in the log before its save waits for that.
+
+    So with the line of round 30, but not yet that of 31, the save of round 25 may be under way; that of 20 is there.
+    """
+    return max(0, ((played - 1) // EVERY - 1) * EVERY)
 
 
 @pytest.mark.parametrize("kills", [4, pytest.param(40, marks=pytest.mark.soak)])
