@@ -179,7 +179,7 @@ def judge(
     step: int,
     points: Mapping[str, Callable[[Tensor], object]],
     like: Tensor,
-    condition: Tensor | None = None,
+    condition: Tensor | Mapping[str, Tensor] | None = None,
 ) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor]]:
     """Logits at the points, and the penalties that are due at this step.
 
@@ -190,13 +190,13 @@ def judge(
         points: name → what writes its images into a given tensor; "real" and "fake" are always judged, others where a penalty
             asks for them.
         like: [N, …], of the shape, type and memory format of each point's images.
-        condition: [N, …], of the images of every point alike.
+        condition: [N, …], of the images of every point alike, or point → its own.
 
     Returns:
         logits by point; penalty terms by the penalty's kind; gradients [N, …] by point where a penalty is due.
 
     Raises:
-        ValueError: for no images.
+        ValueError: for no images, or a point that has no condition where others do.
     """
     if not len(like):
         raise ValueError("a critic's step needs at least one image a point")
@@ -208,18 +208,26 @@ def judge(
     images = dict(zip(names, batch.split(len(like)), strict=True))
     for name, point in images.items():
         points[name](point)
-    tiled = None if condition is None else condition.repeat(len(names), *[1] * (condition.ndim - 1))
-    together = _recorded(critic, batch, tiled, len(held) * len(like))
+    conditions = condition if isinstance(condition, Mapping) else dict.fromkeys(names, condition)
+    if lacking := [name for name in names if name not in conditions]:
+        raise ValueError(f"penalties: there is no condition at {lacking[0]!r} points, only at {', '.join(conditions)}")
+    given = [conditions[name] for name in names]
+    together = _recorded(critic, batch, _joined(given), len(held) * len(like))
     if together is not None:
         logits = dict(zip(names, together[0].split(len(like)), strict=True))
         gradients = dict(zip(held, together[1].split(len(like)), strict=False))
     else:
-        pairs = {name: by_autograd(critic, images[name], condition) for name in held}
+        pairs = {name: by_autograd(critic, images[name], conditions[name]) for name in held}
         logits = {name: pair[0] for name, pair in pairs.items()}
-        logits |= {name: wide(_call(critic, images[name], condition)) for name in names if name not in held}
+        logits |= {name: wide(_call(critic, images[name], conditions[name])) for name in names if name not in held}
         gradients = {name: pair[1] for name, pair in pairs.items()}
     terms = {penalty.kind: penalty.every * penalty(gradients[penalty.at]) for penalty in due}
     return logits, terms, gradients
+
+
+def _joined(conditions: Sequence[Tensor | None]) -> Tensor | None:
+    given = [condition for condition in conditions if condition is not None]
+    return torch.cat(given) if given else None
 
 
 def _recorded(critic: nn.Module, images: Tensor, condition: Tensor | None, held: int) -> tuple[Tensor, Tensor] | None:

@@ -81,31 +81,29 @@ def _residual(layer: Residual, x: Tensor, trace: Trace) -> tuple[Tensor, Pull]:
 
 
 class ProjectionCritic(nn.Module):
-    """A critic of labelled images: D(x, y) = ⟨w + V_y, φ(x)⟩ + b (Miyato & Koyama, projection discriminator, 2018, equation 7).
+    """A critic of conditioned samples: D(x, c) = ⟨w + V c, φ(x)⟩ + b (Miyato & Koyama, projection discriminator, 2018, eq. 7).
 
     Args:
-        trunk: φ, from images to features [N, features].
+        trunk: φ, from samples to features [N, features].
         features: their number.
-        classes: how many labels there are.
+        embed: V, from conditions [N, …] to [N, features]: `nn.Embedding` of labels, or an encoder that keeps samples apart.
     """
 
-    def __init__(self, trunk: nn.Module, features: int, classes: int) -> None:
+    def __init__(self, trunk: nn.Module, features: int, embed: nn.Module) -> None:
         super().__init__()
         self.trunk = trunk
         self.head = nn.Linear(features, 1)
-        self.classes = nn.Embedding(classes, features)
+        self.embed = embed
 
-    def forward(self, images: Tensor, labels: Tensor) -> Tensor:
-        """images: [N, C, H, W]; labels: [N] in 0 … classes - 1. Returns logits [N]."""
+    def forward(self, images: Tensor, condition: Tensor) -> Tensor:
+        """images: [N, …]; condition: [N, …]. Returns logits [N]."""
         features = self.trunk(images)
-        return self.head(features).squeeze(1) + (self.classes(labels) * features).sum(1)
+        return self.head(features).squeeze(1) + (self.embed(condition) * features).sum(1)
 
 
 def _head_refused(critic: ProjectionCritic) -> str | None:
-    plain = [parametrize.type_before_parametrizations(layer) for layer in (critic.head, critic.classes)]
-    if plain != [nn.Linear, nn.Embedding] or critic.classes.max_norm is not None or critic.classes._forward_hooks:
-        return "has another head than a linear layer and an embedding"
-    return None
+    plain = parametrize.type_before_parametrizations(critic.head) is nn.Linear
+    return None if plain else "has another head than a linear layer"
 
 
 @kind(
@@ -115,12 +113,9 @@ def _head_refused(critic: ProjectionCritic) -> str | None:
 )
 def _projection(critic: ProjectionCritic, images: Tensor, trace: Trace) -> tuple[Tensor, Pull]:
     features, pull = trace.run(critic.trunk, images)
-    weight, bias, classes = (
-        trace.parameter(layer, name)
-        for layer, name in ((critic.head, "weight"), (critic.head, "bias"), (critic.classes, "weight"))
-    )
+    weight, bias = (trace.parameter(critic.head, name) for name in ("weight", "bias"))
     with trace.recording():
-        rows = wide(weight + classes[trace.condition])  # [B, features]: each sample's own linear map
+        rows = wide(weight + critic.embed(trace.condition))  # [B, features]: each sample's own linear map
     free = wide(features[trace.held :])
 
     def pull_head(above: Cotangent) -> Cotangent:

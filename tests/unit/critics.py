@@ -140,7 +140,8 @@ def critics(draw: st.DrawFn) -> Drawn:
         case "pooled":
             critic = nn.Sequential(layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(shape[0], 1))
         case _:
-            critic = ProjectionCritic(nn.Sequential(layers, nn.AdaptiveAvgPool2d(1), nn.Flatten()), shape[0], LABELS)
+            features = nn.Sequential(layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+            critic = ProjectionCritic(features, shape[0], nn.Embedding(LABELS, shape[0]))
             condition = torch.randint(0, LABELS, (count,))
     critic = critic.double()
     for parameter in critic.parameters():

@@ -81,7 +81,7 @@ def test_both_ways_of_judging_agree(penalties: tuple[Penalty, ...]) -> None:
 
 def test_the_condition_goes_with_every_point() -> None:
     torch.manual_seed(0)
-    critic = ProjectionCritic(nn.Flatten(), 192, 3).double()
+    critic = ProjectionCritic(nn.Flatten(), 192, nn.Embedding(3, 192)).double()
     given, labels = {name: images(4) for name in ("real", "fake")}, torch.tensor([0, 1, 2, 1])
     writers: dict[str, Callable[[Tensor], object]] = {
         name: lambda out, value=value: out.copy_(value) for name, value in given.items()
@@ -90,6 +90,24 @@ def test_the_condition_goes_with_every_point() -> None:
     for name, value in given.items():
         torch.testing.assert_close(logits[name], critic(value, labels))
     torch.testing.assert_close(terms["r2"], R2()(by_autograd(critic, given["fake"], labels)[1]))
+
+
+@pytest.mark.parametrize("recorded", [True, False])
+def test_each_point_may_have_its_own_condition(recorded: bool) -> None:
+    torch.manual_seed(0)
+    smooth = nn.Flatten() if recorded else nn.Sequential(nn.Flatten(), nn.SiLU())
+    critic = ProjectionCritic(smooth, 192, nn.Embedding(3, 192)).double()
+    given = {name: images(4) for name in ("real", "fake")}
+    labels = {"real": torch.tensor([0, 1, 2, 1]), "fake": torch.tensor([2, 2, 0, 1])}
+    writers: dict[str, Callable[[Tensor], object]] = {
+        name: lambda out, value=value: out.copy_(value) for name, value in given.items()
+    }
+    logits, terms, _ = judge(critic, (R2(),), 0, writers, given["real"], labels)
+    for name, value in given.items():
+        torch.testing.assert_close(logits[name], critic(value, labels[name]))
+    torch.testing.assert_close(terms["r2"], R2()(by_autograd(critic, given["fake"], labels["fake"])[1]))
+    with pytest.raises(ValueError, match="no condition at 'mix' points, only at real, fake"):
+        judge(critic, (GradientPenalty(),), 0, writers | {"mix": writers["real"]}, given["real"], labels)
 
 
 def test_a_game_says_at_its_start_how_its_critic_is_differentiated() -> None:

@@ -34,7 +34,7 @@ def test_what_stands_in_the_way_is_named(critic: nn.Module, reason: str) -> None
 
 
 def projection(**changes: object) -> nn.Module:
-    critic = ProjectionCritic(nn.Flatten(), 4, 2)
+    critic = ProjectionCritic(nn.Flatten(), 4, nn.Embedding(2, 4))
     for name, value in changes.items():
         setattr(critic, name, value)
     return critic
@@ -44,8 +44,7 @@ def projection(**changes: object) -> nn.Module:
     "changes",
     [
         {"head": nn.Sequential(nn.LeakyReLU(), nn.Linear(4, 1))},
-        {"classes": nn.Embedding(2, 4, max_norm=0.1)},
-        {"classes": nn.Linear(2, 4)},
+        {"head": nn.Conv1d(4, 1, 1)},
     ],
     ids=str,
 )
@@ -111,7 +110,7 @@ def test_an_input_without_a_pullback_is_refused(critic: nn.Module, shape: tuple[
 
 def test_a_condition_is_read_or_refused() -> None:
     with pytest.raises(NoPullbackError, match="reads a condition"):
-        record(ProjectionCritic(nn.Flatten(), 4, 2), torch.randn(2, 4))
+        record(ProjectionCritic(nn.Flatten(), 4, nn.Embedding(2, 4)), torch.randn(2, 4))
     with pytest.raises(ValueError, match="does not read it"):
         record(critic_of(), images().float(), torch.zeros(4))
 

@@ -123,7 +123,7 @@ def test_a_condition_that_is_added() -> None:
 
 def test_a_label_is_projected() -> None:
     torch.manual_seed(0)
-    verify(ProjectionCritic(critic_of()[:-1], 5, 3), images(), torch.tensor([0, 2, 1, 2]))
+    verify(ProjectionCritic(critic_of()[:-1], 5, nn.Embedding(3, 5)), images(), torch.tensor([0, 2, 1, 2]))
 
 
 def wrong_adjoint() -> nn.Module:
