@@ -45,6 +45,7 @@ class DataSpec:
         caption_bytes: width of "captions", the longest caption in UTF-8; 0 where there are none.
         more_images: further images of a sample, mirrored together with "images".
         arrays: further fields, such as voxels, sounds or poses.
+        words: what the captions are made of, in the order of their numbers; empty where nobody has looked.
     """
 
     samples: int
@@ -54,6 +55,7 @@ class DataSpec:
     caption_bytes: int = 0
     more_images: tuple[ImageSpec, ...] = ()
     arrays: tuple[ArraySpec, ...] = ()
+    words: tuple[str, ...] = ()
 
     @property
     def image_shapes(self) -> dict[str, tuple[int, int, int]]:
@@ -63,7 +65,10 @@ class DataSpec:
 
     def plain(self) -> dict[str, Any]:
         """As JSON holds it; `of` reads it back."""
-        return json.loads(json.dumps(asdict(self)))
+        whole = json.loads(json.dumps(asdict(self)))
+        if not self.words:  # as the manifests have it that were written before there were any
+            del whole["words"]
+        return whole
 
     @classmethod
     def of(cls, plain: Mapping[str, Any]) -> "DataSpec":
@@ -73,7 +78,7 @@ class DataSpec:
             ValueError: naming the key that is missing or wrong.
         """
         shape = plain.get("image_shape")
-        for key in ("classes", "attributes"):
+        for key in ("classes", "attributes", "words"):
             names = plain.get(key, [])
             if not isinstance(names, list) or not all(isinstance(name, str) for name in names) or len({*names}) < len(names):
                 raise ValueError(f"{key}: must be names, each once")
@@ -88,7 +93,7 @@ class DataSpec:
             more_images=tuple(
                 ImageSpec(name=row["name"], shape=_image_shape(row.get("shape"))) for row in _named(plain, "more_images")
             ),
-            arrays=tuple(_array(row) for row in _named(plain, "arrays")),
+            arrays=tuple(_array(row) for row in _named(plain, "arrays")), words=tuple(plain.get("words", [])),
         )  # fmt: skip
         pixels = sum(math.prod(shape) for shape in spec.image_shapes.values())
         if pixels + sum(math.prod(array.shape) * 8 for array in spec.arrays) > _MAX_BYTES:

@@ -20,6 +20,7 @@ from bigan.data.publish import told
 from bigan.data.sources.base import MAX_CLASSES
 from bigan.files import save
 from bigan.spec import DataSpec
+from bigan.words import count_words, vocabulary
 
 _FORMATS = {"jpg": "JPEG", "jpeg": "JPEG", "png": "PNG", "webp": "WEBP"}
 _CHANNELS = {"L": 1, "RGB": 3}
@@ -36,6 +37,7 @@ class Survey:
         labels: those that occur, as far as they can be classes.
         no_labels: how many `cls` are no class numbers, and one of them.
         caption_bytes: of the longest.
+        words: of the captions, and how often each comes.
     """
 
     headers: dict[str, Counter[Header]] = field(default_factory=dict)
@@ -43,6 +45,7 @@ class Survey:
     labels: set[int] = field(default_factory=set)
     no_labels: tuple[int, str] = (0, "")
     caption_bytes: int = 0
+    words: Counter[str] = field(default_factory=Counter)
 
     def add(self, other: "Survey") -> None:
         """Take another one in."""
@@ -52,6 +55,7 @@ class Survey:
         self.labels |= other.labels
         self.no_labels = self.no_labels[0] + other.no_labels[0], self.no_labels[1] or other.no_labels[1]
         self.caption_bytes = max(self.caption_bytes, other.caption_bytes)
+        self.words.update(other.words)
 
 
 def index_shards(
@@ -155,6 +159,7 @@ def _look(survey: Survey, extension: str, data: bytes, names: tuple[str, ...], w
             survey.no_labels = survey.no_labels[0] + 1, survey.no_labels[1] or f"{where} {digits!r}"
     elif extension == CAPTION:
         survey.caption_bytes = max(survey.caption_bytes, len(data))
+        count_words(survey.words, data.decode("utf-8", "replace"))
     elif extension == "json":
         try:
             attributes(data, names)
@@ -185,7 +190,10 @@ def _array_header(data: bytes) -> Header:
 def _spec(
     folder: Path, survey: Survey, samples: int, classes: Sequence[str] | None, attribute_names: Sequence[str]
 ) -> tuple[DataSpec, list[str]]:
-    plain: dict[str, object] = {"samples": samples, "attributes": list(attribute_names), "caption_bytes": survey.caption_bytes}
+    plain: dict[str, object] = {
+        "samples": samples, "attributes": list(attribute_names), "caption_bytes": survey.caption_bytes,
+        "words": list(vocabulary(survey.words)),
+    }  # fmt: skip
     notes = []
     for name, counts in sorted(survey.headers.items()):
         (common, count), *_ = [*((pair) for pair in counts.most_common() if pair[0] is not None), (None, 0)]

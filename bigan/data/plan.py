@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import final
@@ -15,6 +16,7 @@ from bigan.data.order import permutation
 from bigan.data.shard_writer import ShardJob
 from bigan.data.sources import Source
 from bigan.spec import MAX_CAPTION, DataSpec
+from bigan.words import count_words, vocabulary
 
 
 @final
@@ -77,17 +79,18 @@ class Plan:
         Raises:
             ValueError: a data set cannot have that.
         """
-        longest = 0
+        longest, words = 0, Counter[str]()
         for item in self.source:
             if item.caption is not None:
                 size = len(item.caption.encode("utf-8", "surrogatepass"))
                 if size > MAX_CAPTION:
                     raise ValueError(f"{item.key}: its caption has {size} bytes, at most {MAX_CAPTION} can be; shorten it")
                 longest = max(longest, size)
+                count_words(words, item.caption)
         source = self.source
         spec = DataSpec(
             samples=len(source), image_shape=(1, 1, 1), classes=source.classes, attributes=source.attributes,
-            caption_bytes=longest,
+            caption_bytes=longest, words=vocabulary(words),
         )  # fmt: skip
         try:
             return DataSpec.of(spec.plain())
