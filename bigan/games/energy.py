@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from bigan.batch import DataSpec, modelled
+from bigan.conditions import pick
 from bigan.game import Context, Game, Move, Terms
 from bigan.networks import Critic, judges_alone
 from bigan.networks.dcgan import DCGANCritic
@@ -106,5 +107,5 @@ class Replay(nn.Module):
 def drawn(ctx: Context) -> tuple[Tensor, Tensor]:
     """Slots [N] of the replay buffer, and what lies in them, [N, …]."""
     samples = ctx.state.get_buffer("samples")
-    slots = (ctx.uniform("slot") * len(samples)).long().clamp_max(len(samples) - 1)
+    slots = pick(ctx.uniform("slot"), len(samples))
     return slots, samples[slots]

@@ -1,0 +1,55 @@
+"""Captions: a tokenizer, and a small encoder that is trained with the game."""
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from bigan.networks.layers import LeakyReLU
+from bigan.words import words_of
+
+PADDING, UNKNOWN, FIRST = 0, 1, 2
+"""Numbers of what is no word, and of the first word."""
+
+
+def tokens(texts: Iterable[str], words: Sequence[str], length: int) -> Tensor:
+    """Captions as numbers of words, [N, length] int64.
+
+    Args:
+        words: the vocabulary. A word that it has not is UNKNOWN.
+        length: how many words are read; a shorter caption ends in PADDING.
+    """
+    numbers = {word: FIRST + number for number, word in enumerate(words)}
+    rows = [[numbers.get(word, UNKNOWN) for word in words_of(text)[:length]] for text in texts]
+    return torch.tensor([row + [PADDING] * (length - len(row)) for row in rows], dtype=torch.int64).view(-1, length)
+
+
+def texts_of(captions: Tensor) -> list[str]:
+    """What "captions" [N, L] uint8 of a batch say; the device is waited for."""
+    return [bytes(row).rstrip(b"\0").decode("utf-8", "replace") for row in captions.cpu().numpy()]
+
+
+class TextEncoder(nn.Module):
+    """Words as vectors, two convolutions over neighbouring words, and the mean over the caption: [N, length] → [N, width].
+
+    A convolution is what parts "a red 3 on green" from "a green 3 on red". An empty caption has the code of no word.
+
+    Args:
+        words: size of the vocabulary.
+        width: of vectors and code.
+    """
+
+    def __init__(self, words: int, width: int) -> None:
+        super().__init__()
+        self.words = nn.Embedding(FIRST + words, width, padding_idx=PADDING)
+        self.neighbours = nn.ModuleList(nn.Conv1d(width, width, 3, padding=1) for _ in range(2))
+        self.between = LeakyReLU()
+        self.code = nn.Linear(width, width)
+
+    def forward(self, numbers: Tensor) -> Tensor:
+        """numbers: [N, length] int64."""
+        there = (numbers != PADDING).to(self.words.weight.dtype)[:, None]
+        x = self.words(numbers).transpose(1, 2)
+        for convolution in self.neighbours:
+            x = self.between(convolution(x)) * there  # so that a caption's length is no part of it
+        return self.code(x.sum(2) / there.sum(2).clamp_min(1))
