@@ -10,13 +10,14 @@ from torch import Tensor
 from bigan.batch import DataSpec, modelled
 from bigan.clock import Clock
 from bigan.game import Context, Game, Move, Terms
-from bigan.games.packing import pack, packed_shape
+from bigan.games.contest import contest, observe
+from bigan.games.packing import PackedNumbers, pack, packed_shape
 from bigan.games.unrolled import Unroll, ahead
 from bigan.latents import Latent, Normal
 from bigan.networks import Critic, Generator, group, judges_alone
 from bigan.networks.dcgan import DCGANCritic, DCGANGenerator
 from bigan.objectives import NonSaturating, Objective, over_batch
-from bigan.penalties import DRAGAN, Penalty, judge, mix, norm, way
+from bigan.penalties import Penalty, way
 from bigan.precision import wide
 from bigan.settings import Count, NonNegative, settings
 
@@ -97,39 +98,15 @@ class GAN:
 
     def critic_loss(self, ctx: Context) -> Terms:
         """The objective's critic loss, and the penalties that are due."""
-        alone = ctx.batch("real").modelled
-        real = pack(alone, self.pack)
+        real = pack(ctx.batch("real").modelled, self.pack)
         with torch.no_grad():
-            fake = pack(self.generate(ctx).to(real.dtype), self.pack)
-        points: dict[str, Callable[[Tensor], object]] = {
-            "real": lambda out: out.copy_(real),
-            "fake": lambda out: out.copy_(fake),
-            "mix": lambda out: mix(real, fake, ctx.uniform("mix")[:: self.pack], out),
-            "near": lambda out: torch.add(
-                real, pack(ctx.normal("near", *alone.shape[1:]), self.pack), alpha=self._spread, out=out
-            ),
-        }
-        logits, penalties, gradients = judge(ctx.players["critic"], self.penalties, ctx.step, points, real)
-        self._observe(ctx, logits["real"].detach(), logits["fake"].detach())
-        for point, gradient in gradients.items():
-            ctx.observe(f"input_gradient({point})", norm(gradient.detach()))
-        return {"adversarial": self.objective.critic(logits["real"], logits["fake"], self._mean(ctx)), **penalties}
-
-    def _observe(self, ctx: Context, real: Tensor, fake: Tensor) -> None:
-        """How the critic fares."""
-        scores = {"real": self.objective.score(real), "fake": self.objective.score(fake)}
-        for name, score in scores.items():
-            ctx.observe(f"D({name})", score)
-        ctx.observe("accuracy", self.objective.right(real, fake))
-        if self.objective.probability:
-            ctx.observe("distance_from_half", (torch.cat([*scores.values()]) - 0.5).abs())
-        if self.pack == 1:  # of packs, it is another divergence
-            for name, value in self.objective.estimate(real, fake).items():
-                ctx.observe(f"estimate/{name}", value)
-
-    @property
-    def _spread(self) -> float:
-        return next(penalty.spread for penalty in self.penalties if isinstance(penalty, DRAGAN))
+            fake = pack(self.generate(ctx), self.pack)
+        draws = PackedNumbers(ctx.draws, self.pack)
+        outcome = contest(
+            ctx.players["critic"], self.objective, self.penalties, draws, ctx.step, real, fake, mean=self._mean(ctx)
+        )
+        observe(ctx, self.objective, outcome, estimate=self.pack == 1)  # of packs, it is another divergence
+        return outcome.terms
 
     def _mean(self, ctx: Context) -> Callable[[Tensor], Tensor]:
         return ctx.global_mean if self.objective.coupled else over_batch
@@ -156,5 +133,6 @@ class GAN:
         return ctx.players["generator"](self.latent.draw(ctx, self.generator.latent))
 
     def critique(self, ctx: Context, samples: Tensor) -> Tensor:
-        """The critic's outputs [N]; a pack is a sample beside itself."""
-        return wide(ctx.players["critic"](pack(samples.repeat_interleave(self.pack, 0), self.pack)))
+        """The critic's outputs [N], of patches their mean; a pack is a sample beside itself."""
+        outputs = wide(ctx.players["critic"](pack(samples.repeat_interleave(self.pack, 0), self.pack)))
+        return outputs.flatten(1).mean(1) if outputs.ndim > 1 else outputs

@@ -1,0 +1,49 @@
+"""A bank of conditions: what `Game.sample` draws them from, where the data need not be at hand."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from bigan.conditions import pick
+from bigan.game import Context, Round
+
+
+class Bank(nn.Module):
+    """The first conditions that a run has read, of each name as many rows; equal on every rank, as a part of a game's state.
+
+    It is full by the clock alone, so that no rank waits for its device to know. All of it is broadcast in every round and lies
+    in every checkpoint: a few hundred rows of numbers, or a few dozen images, which are kept as uint8.
+
+    Args:
+        blanks: name → one row, for its shape and type; images are given as uint8, and offered and drawn in [-1, 1].
+        size: how many rows.
+    """
+
+    def __init__(self, blanks: Mapping[str, Tensor], size: int) -> None:
+        super().__init__()
+        self.size = size
+        for name, blank in blanks.items():
+            self.register_buffer(name, blank.new_zeros(size, *blank.shape))
+
+    def offer(self, ctx: Context, rows: Mapping[str, Tensor]) -> None:
+        """In a move that is played in every round: name → its rows of the batch, [N, …]."""
+        if ctx.clock.images < self.size:
+            for name, value in rows.items():
+                uint8 = self.get_buffer(name).dtype == torch.uint8
+                ctx.keep(f"bank.{name}", value.add(1).mul(127.5).round().to(torch.uint8) if uint8 else value)
+
+    def put(self, played: Round, move: str) -> None:
+        """In `Game.after`: take what was offered in that move, of its first repetition."""
+        start = played.clock.images - played.clock.batch
+        for name, buffer in self.named_buffers():
+            rows = played.kept.get(f"{move}/bank.{name}")
+            if rows is not None and start < self.size:
+                taken = rows[: played.clock.batch][: self.size - start]
+                buffer[start : start + len(taken)] = taken
+
+    def draw(self, ctx: Context) -> dict[str, Tensor]:
+        """Name → rows [count, …] of those that are there, the same row of each name; zeros before the first round."""
+        rows = pick(ctx.uniform("bank"), max(1, min(self.size, ctx.clock.images)))
+        drawn = {name: buffer[rows] for name, buffer in self.named_buffers()}
+        return {name: value.float() / 127.5 - 1 if value.dtype == torch.uint8 else value for name, value in drawn.items()}

@@ -1,0 +1,80 @@
+"""A critic's step in any game: real against fake, under any objective and any gradient penalties."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from bigan.clock import Numbers
+from bigan.game import Context
+from bigan.objectives import Adversarial, over_batch
+from bigan.penalties import DRAGAN, Penalty, judge, mix, norm
+
+
+class Outcome(NamedTuple):
+    """What a contest came to.
+
+    Attributes:
+        terms: the critic's loss, and the penalties that are due, by name.
+        logits: point → [N].
+        gradients: point → [N, …], where a penalty is due.
+    """
+
+    terms: dict[str, Tensor]
+    logits: dict[str, Tensor]
+    gradients: dict[str, Tensor]
+
+
+def contest(
+    critic: nn.Module,
+    objective: Adversarial,
+    penalties: Sequence[Penalty],
+    draws: Numbers,
+    step: int,
+    real: Tensor,
+    fake: Tensor,
+    condition: Tensor | Mapping[str, Tensor] | None = None,
+    mean: Callable[[Tensor], Tensor] = over_batch,
+) -> Outcome:
+    """Judge both sides.
+
+    Args:
+        draws: N rows, of the points between and near; a move with several critics gives each its own: `within(name)`.
+        step: the critic's own.
+        real: [N, …].
+        fake: [N, …], detached.
+        condition: [N, …], of real and fake alike, or point → its own; see `bigan.penalties.judge`.
+        mean: over the global batch; asked where the objective is coupled.
+    """
+    spread = next((penalty.spread for penalty in penalties if isinstance(penalty, DRAGAN)), 0.0)
+    fake = fake.to(real.dtype)
+    points: dict[str, Callable[[Tensor], object]] = {
+        "real": lambda out: out.copy_(real),
+        "fake": lambda out: out.copy_(fake),
+        "mix": lambda out: mix(real, fake, draws.uniform("mix"), out),
+        "near": lambda out: torch.add(real, draws.normal("near", *real.shape[1:]), alpha=spread, out=out),
+    }
+    logits, terms, gradients = judge(critic, penalties, step, points, real, condition)
+    return Outcome({"adversarial": objective.critic(logits["real"], logits["fake"], mean), **terms}, logits, gradients)
+
+
+def observe(ctx: Context, objective: Adversarial, outcome: Outcome, of: str = "", *, estimate: bool = True) -> None:
+    """Log how a critic fares.
+
+    Args:
+        of: which critic, where a move has several.
+        estimate: whether what it says of real and fake samples estimates the objective's divergence of them.
+    """
+    real, fake = (outcome.logits[name].detach() for name in ("real", "fake"))
+    scores = {"real": objective.score(real), "fake": objective.score(fake)}
+    for name, score in scores.items():
+        ctx.observe(f"{of}D({name})", score)
+    ctx.observe(f"{of}accuracy", objective.right(real, fake))
+    if objective.probability:
+        ctx.observe(f"{of}distance_from_half", (torch.cat([*scores.values()]) - 0.5).abs())
+    if estimate:
+        for name, value in objective.estimate(real, fake).items():
+            ctx.observe(f"{of}estimate/{name}", value)
+    for point, gradient in outcome.gradients.items():
+        ctx.observe(f"{of}input_gradient({point})", norm(gradient.detach()))
