@@ -184,11 +184,12 @@ def sample_command(
     seed: Annotated[int, typer.Option(help="Of the latents.")] = 0,
     live: Live = False,
     at: At = None,
+    given: Annotated[str | None, typer.Option(metavar="TEXT", help="Of a conditional game: the class, the words, ….")] = None,
 ) -> None:
     """Draw samples of a trained run."""
     from bigan.sample import write_samples
 
-    write_samples(path, out, count=count, seed=seed, live=live, at=at)
+    write_samples(path, out, count=count, seed=seed, live=live, at=at, given=given)
     print(out)
 
 

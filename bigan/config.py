@@ -12,21 +12,12 @@ import yaml
 from pydantic import SkipValidation
 
 from bigan.average import Average
-from bigan.data.stacked import StackedDigits
-from bigan.data.stream import Shards
-from bigan.data.streamed import Webdataset
-from bigan.data.toy import Grid, Lines, Mixture, Ring, SwissRoll
+from bigan.data.kinds import Data
 from bigan.game import GameSettings
-from bigan.games.autoencoder import Autoencoder
-from bigan.games.energy import Energy
-from bigan.games.gan import GAN
-from bigan.games.vae import VAE
-from bigan.games.wgan_gp import WGANGP
+from bigan.games.kinds import BuiltIn
 from bigan.optimizers import Adam, Optimizer
-from bigan.settings import BY_KIND, CONFIG, Count, CountFrom0, NonNegative, Positive, Seed, Timeout, ZeroStage, settings
+from bigan.settings import CONFIG, Count, CountFrom0, NonNegative, Positive, Seed, Timeout, ZeroStage, settings
 from bigan.validation import validate
-
-Data = Annotated[Shards | Webdataset | Ring | Grid | SwissRoll | Lines | Mixture | StackedDigits, BY_KIND]
 
 USER_MODULE = "bigan_user_"
 """Prefix of the names under which users' game files are imported."""
@@ -180,7 +171,7 @@ def _read_game(raw: Any, source: Path) -> GameSettings:
     options = {"kind": raw} if isinstance(raw, str) else dict(raw) if isinstance(raw, Mapping) else {}
     kind = str(options.get("kind", ""))
     if ":" not in kind:
-        return validate(Annotated[GAN | WGANGP | Energy | Autoencoder | VAE, BY_KIND], options, source, "game.")
+        return validate(BuiltIn, options, source, "game.")
     file, _, name = kind.rpartition(":")
     cls = _users_class(Path(file), name, source)
     return validate(cls, {key: value for key, value in options.items() if key != "kind"}, source, "game.")

@@ -82,6 +82,7 @@ class Game:
     Attributes:
         critique: the critic's raw outputs [N] of samples [N, …], each judged alone; for pictures and diagnostics. None where
             there is no such critic.
+        uses: what else the game can do, for the commands that ask for it: of the types of `bigan.uses`.
 
     Raises:
         ValueError: if the parts do not fit together.
@@ -95,6 +96,7 @@ class Game:
     after: Callable[[Round], None] | None = None
     notes: Sequence[str] = ()
     critique: Callable[["Context", Tensor], Tensor] | None = None
+    uses: Sequence[object] = ()
 
     def __post_init__(self) -> None:
         named = {move.player for move in self.moves} | self.averaged

@@ -3,10 +3,10 @@
 On one rank alone: nothing here is a collective, as no layer's eval mode is one.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import final
+from typing import TypeVar, final
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from bigan.clock import Clock, Draws, Numbers
 from bigan.game import Context, Game, Samples
 from bigan.play import Table, evaluating, frozen, sampled
+
+T = TypeVar("T")
 
 _ALMOST_PARALLEL = 1e-3  # of the sine of an angle, below which slerp divides by nearly nothing
 
@@ -45,6 +47,15 @@ class Look:
         """
         ends = Draws((seed, "sample"), 0, 1 + int(torch.cat([start, end]).max()), self.device)
         return self._sampled(Between(ends, start.to(self.device), end.to(self.device), at.to(self.device)))
+
+    def used(self, function: Callable[[Context], T], count: int, scope: str, *, seed: int = 0) -> T:
+        """What one of `Game.uses` makes in a context of `count` rows, in eval mode and without gradients.
+
+        Args:
+            scope: keys the draws.
+        """
+        with torch.no_grad(), evaluating(self.players.values()):
+            return function(self._context(Draws((seed, scope), 0, count, self.device)))
 
     def judged(self, samples: Tensor) -> tuple[Tensor, Tensor]:
         """The critic's raw outputs [N] of samples [N, …], and their gradients [N, …] by each sample.

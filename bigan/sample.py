@@ -1,7 +1,7 @@
 """Samples of a trained run, as a picture, an array or files."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from bigan.folder import RunFolder
 from bigan.game import Game, Samples
 from bigan.look import Look
 from bigan.report.grid import pixels, save_grid, save_image
+from bigan.uses import Chosen, use
 
 CHUNK = 250
 
@@ -84,19 +85,30 @@ def restore(path: Path, *, live: bool = False, at: str | None = None) -> Restore
     return Restored(folder, run, saved, game, players, device)
 
 
-def write_samples(path: Path, out: Path, *, count: int, seed: int, live: bool = False, at: str | None = None) -> None:
+def write_samples(
+    path: Path, out: Path, *, count: int, seed: int, live: bool = False, at: str | None = None, given: str | None = None
+) -> None:
     """Write samples of a run: OUT.png a grid of images, OUT.npz every output by its name, otherwise a folder of PNGs.
 
     In OUT.npz, `images` are [N, H, W, C] uint8; all else, such as `points`, is as the game samples it.
 
+    Args:
+        given: the condition of all samples, as the user writes it; drawn unless given.
+
     Raises:
-        ValueError: if the run cannot be restored, or OUT cannot be written.
+        ValueError: if the run cannot be restored, has no such condition, or OUT cannot be written.
     """
     if count < 1:
         raise ValueError(f"--count {count}: at least one sample")
     if out.suffix.lower() not in (".png", ".npz", "") and not out.is_dir():
         raise ValueError(f"--out {out}: ends in .png (a grid), .npz (arrays), or is a folder's name without a suffix")
     restored = restore(path, live=live, at=at)
+    if given is not None:
+        try:
+            chosen = use(restored.game, Chosen, "be given a condition").given(given)
+        except ValueError as error:
+            raise ValueError(f"--given: {error}") from None
+        restored = replace(restored, game=replace(restored.game, sample=chosen))
     try:
         _write(restored, out, count, seed)
     except OSError as error:

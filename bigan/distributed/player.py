@@ -55,8 +55,14 @@ def seat(
     if saved is not None:
         engine.state.load(below(saved, "optimizer."))
     if compile != "none":
-        module.compile(mode=compile)
+        for network in _called(module):
+            network.compile(mode=compile)
     return Player(module, mean, average, optimizer, engine, group)
+
+
+def _called(module: nn.Module) -> list[nn.Module]:
+    """The networks whose forward is called: a `nn.ModuleDict` of networks has none of its own."""
+    return [*module.children()] if isinstance(module, nn.ModuleDict) else [module]
 
 
 class Player:

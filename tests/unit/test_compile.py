@@ -110,3 +110,13 @@ def test_a_second_derivative_of_a_compiled_network_is_refused() -> None:
         one.update(gradient.square().sum(), Clock(batch=4), last=True)
     _, gradient = by_autograd(one.module, x.detach())
     assert one.update(gradient.square().sum(), Clock(batch=4), last=True) is not None
+
+
+def test_each_of_several_networks_of_one_player_is_compiled() -> None:
+    networks = nn.ModuleDict({"one": nn.Linear(3, 3), "other": nn.Linear(3, 1)})
+    division = Division(micro_batch=2, accumulation=1, zero_stage=0)
+    player = seat(networks, SGD(lr=0.1), None, division, Alone(), CPU, compile="default")
+    one, other = (player.module.get_submodule(name) for name in ("one", "other"))
+    player.update(other(one(torch.ones(2, 3))).mean(), Clock(batch=2), last=True)
+    assert counters["stats"]["unique_graphs"] == 2
+    player.close()

@@ -12,6 +12,7 @@ from bigan.game import Context, Game, Move, Samples, Terms
 from bigan.latents import Truncated
 from bigan.look import Between, looking, slerp
 from bigan.play import Table, sample
+from bigan.uses import Recommendation, Translation, Way, use
 
 CLOCK = Clock(batch=8, round=3)
 CPU = torch.device("cpu")
@@ -184,3 +185,16 @@ def test_a_way_stays_typical_in_every_latent(table: Callable[..., Table]) -> Non
     assert middle["normal"].norm(dim=1).mean() == pytest.approx(10, rel=0.03)
     assert middle["truncated"].abs().max() <= 1
     assert torch.equal(middle["uniform"], middle["uniform"].clamp(0, 1))
+
+
+def test_a_use_is_found_by_its_type_and_leaves_no_trace(table: Callable[..., Table]) -> None:
+    way = Way((1, 2, 2), lambda ctx, images: images + ctx.uniform("noise", 1)[:, :, None, None])
+    seated = table(replace(restless_game(), uses=(Translation(to=lambda text: way),)))
+    with looking(seated, CLOCK) as look:
+        found = use(look.game, Translation, "translate images")
+        images = torch.zeros(3, 1, 2, 2)
+        one, other = (look.used(lambda ctx: found.to("").run(ctx, images), 3, "translate", seed=seed) for seed in (0, 1))
+        assert torch.equal(one, look.used(lambda ctx: found.to("").run(ctx, images), 3, "translate"))
+        assert not torch.equal(one, other)
+        with pytest.raises(ValueError, match="the run's game cannot recommend items"):
+            use(look.game, Recommendation, "recommend items")
