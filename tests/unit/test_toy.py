@@ -16,11 +16,14 @@ from scipy.stats import kstest
 from torch import Tensor
 
 from bigan.config import dump, parse
+from bigan.data.digits import COLOURS, CaptionedDigits, ColouredDigits, caption
 from bigan.data.sources.idx import open_digits
 from bigan.data.stacked import StackedDigits
 from bigan.data.toy import EPOCH, Grid, Lines, Mixture, Ring, SwissRoll, Toy
 from bigan.metrics.modes import mode_coverage
+from bigan.networks.text import texts_of
 from bigan.spec import DataSpec
+from bigan.words import words_of
 
 MNIST = Path(__file__).parents[3] / "shared" / "data" / "mnist"
 SETS: list[dict[str, Any]] = [
@@ -31,6 +34,8 @@ SETS: list[dict[str, Any]] = [
     {"kind": "mixture", "means": [-1, 2.5], "stds": [0.25, 2], "weights": [1, 2]},
     {"kind": "mixture", "means": [[0, 1, 2]], "stds": [1]},
     {"kind": "stacked_digits", "size": 8},
+    {"kind": "coloured_digits", "size": 8},
+    {"kind": "captioned_digits", "size": 16},
 ]
 MANY = 20_000
 RING = [[-0.02432811, 1.998086], [-1.402288, 1.417941]]
@@ -223,3 +228,41 @@ def test_stacked_digits_of_a_wrong_path_are_refused(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "nowhere"):
         with pytest.raises(ValueError, match=r"^path: .* is no idx images file, and no folder of such"):
             StackedDigits(path=str(path)).open(0)
+
+
+def test_coloured_digits_are_a_digit_times_a_colour() -> None:
+    stream = ColouredDigits(size=8).open(0)
+    batch = stream.read(0, 200)
+    known: dict[bytes, set[int]] = {}
+    for item in open_digits().items:
+        known.setdefault(np.asarray(item.load()).tobytes(), set()).add(item.label or 0)
+    for image, label, digit in zip(batch.images.numpy(), batch.labels.tolist(), batch.attributes[:, 0].tolist(), strict=True):
+        tint = COLOURS[stream.spec.classes[label]]
+        grey = (image[tint.index(max(tint))].astype(np.uint16) * 255 / max(tint)).round().astype(np.uint8)
+        near = [shape for shape in known if np.abs(np.frombuffer(shape, np.uint8).astype(int) - grey.ravel()).max() <= 1]
+        assert digit in set().union(*(known[shape] for shape in near))
+    assert len(batch.labels.unique()) == 5
+
+
+def test_captions_say_what_is_drawn() -> None:
+    stream = CaptionedDigits(size=32).open(0)
+    batch = stream.read(0, 300)
+    captions = texts_of(batch["captions"])
+    assert len(set(captions)) > 150
+    for image, text, digit, facts in zip(
+        batch.images.numpy(), captions, batch.labels.tolist(), batch.attributes.int().tolist(), strict=True
+    ):
+        two, large, colour, right = facts
+        assert text == caption(two, large, colour, digit, right)
+        lit = image.max(0) > 0
+        assert not lit[:, :16].any() if right else not lit[:, 16:].any()
+        side = 16 if large else 12
+        rows = np.flatnonzero(lit.any(1))
+        assert (rows.min() < 16 <= rows.max()) or not two
+        assert two or rows.max() - rows.min() < side
+        strongest = image.reshape(3, -1).max(1)
+        assert (
+            np.abs(strongest / strongest.max() - np.array([*COLOURS.values()][colour]) / max([*COLOURS.values()][colour])).max()
+            < 0.02
+        )
+    assert set(stream.spec.words) == {word for text in captions for word in words_of(text)}
