@@ -54,7 +54,7 @@ class Label:
             raise ValueError(f"data.{stream}: has no classes, which the condition is; name another condition.kind")
 
         def parse(text: str) -> Tensor:
-            number = int(text) if text.isdecimal() and text not in classes else _position(text, classes, "class", text)
+            number = int(text) if text.isdecimal() and text not in classes else position(text, classes, "class", text)
             if number >= len(classes):
                 raise ValueError(f"{text!r}: there are {len(classes)} classes, from 0")
             return torch.tensor(number)
@@ -88,7 +88,7 @@ class Attributes:
         if not there:
             raise ValueError(f"data.{stream}: has no attributes, which the condition is; name another condition.kind")
         names = self.names or there
-        columns = [_position(name, there, "attribute", f"data.{stream}: condition.names") for name in names]
+        columns = [position(name, there, "attribute", f"data.{stream}: condition.names") for name in names]
 
         return Given(
             field="attributes",
@@ -116,7 +116,7 @@ class Array:
     def fit(self, data: Mapping[str, DataSpec], stream: str) -> Given:
         """Raise ValueError where the stream has no such array."""
         arrays = {array.name: array for array in _spec(data, stream).arrays}
-        _position(self.name, tuple(arrays), "array", f"data.{stream}: condition.name")
+        position(self.name, tuple(arrays), "array", f"data.{stream}: condition.name")
         blank = torch.zeros(arrays[self.name].shape)
 
         def parse(text: str) -> Tensor:
@@ -161,7 +161,7 @@ class Caption:
             if not said:
                 raise ValueError(f"{text!r}: has no words")
             for word in said:
-                _position(word, spec.words, "word", text)
+                position(word, spec.words, "word", text)
             if len(said) > self.length:
                 raise ValueError(f"{text!r}: has {len(said)} words; the first {self.length} are read")
             return tokens([text], spec.words, self.length)[0]
@@ -210,7 +210,8 @@ def _spec(data: Mapping[str, DataSpec], stream: str) -> DataSpec:
     return data[stream]
 
 
-def _position(name: str, names: Iterable[str], what: str, where: str) -> int:
+def position(name: str, names: Iterable[str], what: str, where: str) -> int:
+    """Where a name stands among those that there are; ValueError, after `where`, with the nearest ones."""
     names = tuple(names)
     if name in names:
         return names.index(name)
@@ -227,7 +228,7 @@ def _assigned(text: str, names: tuple[str, ...]) -> list[float]:
         name, equals, value = part.partition("=")
         if not equals:
             raise ValueError(f"{text!r}: write NAME=NUMBER, with commas between them; there is {', '.join(names)}")
-        values[_position(name.strip(), names, "attribute", text)] = _number(value, text)
+        values[position(name.strip(), names, "attribute", text)] = _number(value, text)
     return values
 
 

@@ -8,8 +8,18 @@ from torch import Tensor, nn
 
 from bigan.clock import Numbers
 from bigan.game import Context
+from bigan.networks import Critic, judges_alone
 from bigan.objectives import Adversarial, over_batch
 from bigan.penalties import DRAGAN, Penalty, judge, mix, norm
+
+
+def check_penalties(critic: Critic, penalties: Sequence[Penalty]) -> None:
+    """Refuse penalties that do not fit the critic, or each other; ValueError."""
+    if penalties:
+        judges_alone(critic, "a gradient penalty")
+    kinds = [penalty.kind for penalty in penalties]
+    if len(kinds) != len(set(kinds)):
+        raise ValueError(f"penalties: {', '.join(kinds)}: name each kind once")
 
 
 class Outcome(NamedTuple):

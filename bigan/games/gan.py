@@ -10,11 +10,11 @@ from torch import Tensor
 from bigan.batch import DataSpec, modelled
 from bigan.clock import Clock
 from bigan.game import Context, Game, Move, Terms
-from bigan.games.contest import contest, observe
+from bigan.games.contest import check_penalties, contest, observe
 from bigan.games.packing import PackedNumbers, pack, packed_shape
 from bigan.games.unrolled import Unroll, ahead
 from bigan.latents import Latent, Normal
-from bigan.networks import Critic, Generator, group, judges_alone
+from bigan.networks import Critic, Generator, group
 from bigan.networks.dcgan import DCGANCritic, DCGANGenerator
 from bigan.objectives import NonSaturating, Objective, over_batch
 from bigan.penalties import Penalty, way
@@ -46,8 +46,7 @@ class GAN:
     pretrain_kimg: NonNegative = 0.0
 
     def __post_init__(self) -> None:
-        if self.penalties:
-            judges_alone(self.critic, "a gradient penalty")
+        check_penalties(self.critic, self.penalties)
         if self.unroll and (self.penalties or self.critic.norm == "batch"):
             raise ValueError("unroll: looks ahead by the objective alone; leave penalties out, and set critic.norm to none")
         if self.unroll and not self.objective.zero_sum:
@@ -55,9 +54,6 @@ class GAN:
                 "unroll: the generator descends what the critic ascends; set objective.kind to minimax, wasserstein or "
                 "f_divergence (with generator_loss: minimax)"
             )
-        kinds = [penalty.kind for penalty in self.penalties]
-        if len(kinds) != len(set(kinds)):
-            raise ValueError(f"penalties: {', '.join(kinds)}: name each kind once")
 
     def build(self, data: Mapping[str, DataSpec]) -> Game:
         """The players for this data."""

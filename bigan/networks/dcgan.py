@@ -17,7 +17,7 @@ from bigan.networks.layers import (
 )
 from bigan.networks.minibatch import MinibatchDiscrimination, head
 from bigan.networks.spectral import normalise_spectrally
-from bigan.networks.upsampling import BatchNormLeakyReLU, UpsampleBiasLeakyReLU, UpsampleConv2d
+from bigan.networks.upsampling import BatchNormLeakyReLU, ModulatedBatchNormLeakyReLU, UpsampleBiasLeakyReLU, UpsampleConv2d
 from bigan.settings import Count, settings
 
 Upsampling = Literal["folded", "nearest", "transposed"]
@@ -31,7 +31,8 @@ class DCGANGenerator:
         latent: length of z.
         width: channels at half the image's size; they double with each halving below it.
         max_width: upper bound of the channels.
-        norm: "batch" as in the paper, "instance", "layer" or "none".
+        norm: "batch" as in the paper, "instance", "layer" or "none"; "conditional" is batch norm whose scale and shift are
+            linear in the network's input, z and the code of a condition where there is one.
         upsample: how a block doubles the image (docs/upsampling.md has figures). "folded" and "nearest" are one function,
             nearest upsampling and a 3×3 convolution, without the checkerboards of a transposed convolution (Odena et
             al., 2016). "folded" takes 16 multiply-adds where "nearest" takes 36: about twice as fast where a layer has
@@ -43,7 +44,7 @@ class DCGANGenerator:
     latent: Count = 100
     width: Count = 64
     max_width: Count = 512
-    norm: Norm = "batch"
+    norm: Norm | Literal["conditional"] = "batch"
     upsample: Upsampling = "folded"
 
     def build(self, shape: tuple[int, ...], bounded: bool = True) -> nn.Module:
@@ -62,29 +63,34 @@ class _Generator(nn.Module):
         widths: list[int],
         base: tuple[int, int],
         channels: int,
-        norm: Norm,
+        norm: Norm | Literal["conditional"],
         upsample: Upsampling,
         bounded: bool,
     ) -> None:
         super().__init__()
         self.latent, self.bounded = latent, bounded
         self.project = nn.ConvTranspose2d(latent, widths[0], base, stride=base, bias=False)
-        self.blocks = nn.Sequential(_activation(widths[0], norm, upsample))
+        self.blocks = nn.Sequential(_activation(widths[0], norm, upsample, latent))
         for before, after in pairwise(widths):
             self.blocks.append(_doubling(before, after, upsample, bias=False))
-            self.blocks.append(_activation(after, norm, upsample))
+            self.blocks.append(_activation(after, norm, upsample, latent))
         self.to_image = _doubling(widths[-1], channels, upsample, bias=True)
 
     def forward(self, z: Tensor) -> Tensor:
-        images = self.to_image(self.blocks(self.project(z[:, :, None, None])))
+        x = self.project(z[:, :, None, None])
+        for block in self.blocks:
+            x = block(x, z) if isinstance(block, ModulatedBatchNormLeakyReLU) else block(x)
+        images = self.to_image(x)
         return images.tanh() if self.bounded else images
 
 
-def _activation(channels: int, norm: Norm, upsample: Upsampling) -> nn.Module:
+def _activation(channels: int, norm: Norm | Literal["conditional"], upsample: Upsampling, inputs: int) -> nn.Module:
     """What stands between two convolutions; where these are plain ones, it doubles the image for the next."""
     doubles = upsample == "nearest"
     if norm == "batch":
         return BatchNormLeakyReLU(channels, upsample=2 if doubles else 1)
+    if norm == "conditional":
+        return ModulatedBatchNormLeakyReLU(channels, inputs, upsample=2 if doubles else 1)
     if norm == "none":
         return UpsampleBiasLeakyReLU(channels) if doubles else BiasLeakyReLU(channels)
     doubled = [nn.Upsample(scale_factor=2)] if doubles else []

@@ -70,6 +70,29 @@ class UpsampleBiasLeakyReLU(nn.Module):
         return affine_leaky_relu(x, None, self.bias, self.slope, upsample=2)
 
 
+class ModulatedBatchNormLeakyReLU(nn.Module):
+    """Batch norm whose scale and shift a vector modulates, leaky ReLU, nearest upsampling: [N, C, H, W] → [N, C, k H, k W].
+
+    y = (1 + s(v)) · norm(x) + b(v), s and b linear (de Vries et al., 2017; of z and the condition's code: Brock et al.,
+    BigGAN, 2019, appendix B).
+
+    Args:
+        inputs: length of v.
+        upsample: k, 1 or 2.
+    """
+
+    def __init__(self, channels: int, inputs: int, slope: float = 0.2, upsample: int = 1) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm2d(channels)
+        self.modulation = nn.Linear(inputs, 2 * channels)
+        self.slope, self.upsample = slope, upsample
+
+    def forward(self, x: Tensor, v: Tensor) -> Tensor:
+        """x: [N, C, H, W]; v: [N, inputs]."""
+        scale, shift = self.modulation(v)[:, :, None, None].chunk(2, 1)
+        return affine_leaky_relu(self.norm(x) * (1 + scale) + shift, None, None, self.slope, self.upsample)
+
+
 class BatchNormLeakyReLU(nn.Module):
     """Batch norm, leaky ReLU and nearest upsampling by 1 or 2: [N, C, H, W] → [N, C, upsample · H, upsample · W].
 

@@ -74,6 +74,11 @@ def toy(**changes: Any) -> dict[str, Any]:
 
 
 ENERGY = {"kind": "energy", "critic": {"kind": "mlp", "width": 8}, "buffer": 16, "steps": 3, "step_size": 0.1, "span": 3}
+CAPTIONED = {
+    "kind": "cgan", "condition": {"kind": "caption", "width": 4, "length": 8}, "how": "concatenation", "mismatch": True,
+    "features": 4, "generator": network(latent=4, norm="none"), "critic": network(),
+    "penalties": [{"kind": "gradient_penalty", "weight": 1.0}],
+}  # fmt: skip
 VAE = {"kind": "vae", "encoder": network(), "decoder": CLASSIC, "likelihood": {"kind": "categorical", "levels": 4}}
 
 # name → game, optimizer, ZeRO stage, samples of a micro-batch on two ranks
@@ -93,6 +98,7 @@ CASES: Mapping[str, tuple[dict[str, Any], dict[str, Any], int, int | None]] = {
     "spectral norm, micro-batches, ZeRO 1": (toy(**SPECTRAL), SGD_0, 1, 2),
     "energy, ZeRO 0": (ENERGY, SLOW, 0, 2),
     "VAE, ZeRO 1": (VAE, {"kind": "sgd", "lr": 1.0e-4}, 1, None),
+    "captions, micro-batches, ZeRO 0": (CAPTIONED, SLOW, 0, 2),
     "begun here, ZeRO 0": (gan(), SGD_5, 0, None),
     "begun here, ZeRO 1": (WGAN_GP, SLOW_9, 1, None),
 }
@@ -105,7 +111,7 @@ def settings(out: Path, digits: Path, name: str, ranks: int, **changes: Any) -> 
     raw = {
         "name": name.replace(", ", " "),
         "folder": str(out),
-        "data": {"real": {"kind": "ring"} if "'mlp'" in str(game) else {"path": str(digits)}},
+        "data": {"real": data_of(game, digits)},
         "game": game,
         "batch": BATCH,
         "length_kimg": 1,
@@ -114,6 +120,13 @@ def settings(out: Path, digits: Path, name: str, ranks: int, **changes: Any) -> 
         "micro_batch": micro_batch if ranks > 1 else None,
     }
     return parse(raw | changes, out / "case.yaml")
+
+
+def data_of(game: dict[str, Any], digits: Path) -> dict[str, Any]:
+    """What a case plays on."""
+    if "'mlp'" in str(game):
+        return {"kind": "ring"}
+    return {"kind": "captioned_digits", "size": 16} if "'caption'" in str(game) else {"path": str(digits)}
 
 
 def run_to(run: Run, rounds: int, group: Alone | World) -> dict[str, float]:

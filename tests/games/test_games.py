@@ -1,6 +1,7 @@
 """Every config that is shipped plays: narrow networks, three rounds."""
 
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,12 +35,7 @@ def test_a_config_plays(path: Path, digits: Path, tmp_path: Path) -> None:
     whole = load(path)
     assert parse(dump(whole), path) == whole
     assert len(path.read_text().splitlines()) <= 40
-    small = [
-        f"game.{name}.{key}={value}"
-        for name, network in dump(whole)["game"].items()
-        for key, value in (("width", 4), ("minibatch.group", 4))
-        if isinstance(network, dict) and _has(network, key)
-    ]
+    small = [*_smaller("game", dump(whole)["game"])]
     paths = [f"data.{stream}.path={digits}" for stream, data in whole.data.items() if isinstance(data, Shards)]
     run = load(path, [*small, *paths, "batch=8", f"folder={tmp_path}"])
     assert small
@@ -65,6 +61,16 @@ def test_a_config_plays(path: Path, digits: Path, tmp_path: Path) -> None:
     if name == "images":
         assert samples[name].abs().max() <= 1
     assert list(tmp_path.iterdir()) == []
+
+
+def _smaller(key: str, settings: dict[str, Any]) -> Iterator[str]:
+    """Assignments that make every network below a key narrow."""
+    for name, value in (("width", 4), ("minibatch.group", 4)):
+        if _has(settings, name):
+            yield f"{key}.{name}={value}"
+    for name, inner in settings.items():
+        if isinstance(inner, dict):
+            yield from _smaller(f"{key}.{name}", inner)
 
 
 def _has(value: Any, key: str) -> bool:
