@@ -1,0 +1,205 @@
+"""Rows 30, 31 and 34: what is asked for is what comes; captions that match; edits along an attribute."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import islice
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import avg_pool2d, mse_loss, one_hot
+
+from bigan.data.digits import NAMES, CaptionedDigits, caption
+from bigan.data.pack import pack
+from bigan.data.sources.base import Item, Source, fingerprint
+from bigan.data.sources.idx import open_idx
+from bigan.data.stream import Shards
+from bigan.images import to_uint8
+from bigan.measure import read_data
+from bigan.metrics.features import Classifier
+from bigan.metrics.fit import cached_classifier
+from bigan.networks.dcgan import DCGANGenerator
+from bigan.networks.text import tokens
+from bigan.report.grid import save_grid
+from bigan.uses import Translation, use
+from experiments.row import SHARED, WORK, Figure, Lab, Missing, Trained, row
+
+CPU = torch.device("cpu")
+SAMPLES = 5000
+KNOWN = 20_000  # images that a classifier of captions is trained on
+
+
+@row("30", "conditional GAN, and why regression averages")
+def conditional(lab: Lab) -> list[Figure]:
+    trained = lab.run("configs/mnist_cgan.yaml", f"data.real.path={lab.mnist(32)}")
+    classifier, real, labels = mnist_read(lab, 32)
+    drawn = trained.restored.look.samples(SAMPLES)
+    images, asked = drawn["images"], drawn["condition"]
+    regressed = regression(real, labels, asked, lab.seed)
+    ordered = [images[asked == digit][:10] for digit in range(10)]
+    save_grid(torch.cat(ordered), lab.picture("mnist_cgan.png"), columns=10)
+    save_grid(
+        torch.cat([regressed[asked == digit][:2] for digit in range(10)]), lab.picture("mnist_regression.png"), columns=20
+    )
+    told = classifier.read(to_uint8(images)).predictions
+    usual = diversity(real, labels)
+    return [
+        Figure("images that are of the class that was asked for", float((told == asked).double().mean()), "> 0.95"),
+        Figure("diversity within a class by the data's", diversity(images, asked) / usual, "≥ 0.5"),
+        Figure("the same of a regression", diversity(regressed, asked) / usual, "≤ 0.05"),
+    ]
+
+
+def mnist_read(lab: Lab, size: int) -> tuple[Classifier, Tensor, Tensor]:
+    """A classifier of MNIST, and training images [N, 1, size, size] in [-1, 1] with their labels [N]."""
+    with Shards(path=str(lab.mnist(size))).open(seed=0) as stream:
+        classifier = read_data(stream, WORK / "features", SAMPLES, CPU).classifier
+        batch = stream.read(0, KNOWN).to(CPU)
+        return classifier, batch.images, batch.labels
+
+
+def diversity(images: Tensor, labels: Tensor) -> float:
+    """Root of the mean variance of a pixel over the images of a class."""
+    return float(torch.stack([images[labels == digit].var(0).mean() for digit in labels.unique()]).mean().sqrt())
+
+
+def regression(real: Tensor, labels: Tensor, asked: Tensor, seed: int) -> Tensor:
+    """What a generator of (z, class) makes that is trained by the squared error to images of the class: its mean."""
+    torch.manual_seed(seed)
+    generator = DCGANGenerator(latent=42, width=24, norm="conditional").build(tuple(real.shape[1:]))
+    optimizer = torch.optim.Adam(generator.parameters(), 5e-4)
+    for rows in torch.randint(len(real), (600, 32)):
+        optimizer.zero_grad()
+        mse_loss(generator(torch.cat([torch.randn(32, 32), one_hot(labels[rows], 10)], 1)), real[rows]).backward()
+        optimizer.step()
+    with torch.no_grad():
+        return generator.eval()(torch.cat([torch.randn(len(asked), 32), one_hot(asked, 10)], 1))
+
+
+@row("31", 'text to image: "is it real?" and "does it match?"')
+def captions(lab: Lab) -> list[Figure]:
+    if not (SHARED / "mnist").is_dir():
+        raise Missing("needs MNIST in ../shared/data/mnist")
+    figures = []
+    for name, mismatch in (("matching-aware", "true"), ("without mismatched pairs", "false")):
+        path = f"data.real.path={SHARED / 'mnist'}"
+        trained = lab.run("configs/captioned_digits.yaml", path, f"game.mismatch={mismatch}", name=name.split()[0])
+        drawn = trained.restored.look.samples(2000)
+        if mismatch == "true":
+            readers = readers_of_captions(trained)
+            save_grid(drawn["images"][:64], lab.picture("captioned_digits.png"), columns=16)
+            figures.append(Figure("real images that match by the classifiers", matching_of_data(trained, readers)))
+        facts = facts_of(trained, drawn["condition"])
+        line = "> 0.9" if mismatch == "true" else ""
+        figures.append(Figure(f"images that match their caption, {name}", matching(readers, drawn["images"], facts), line))
+    return figures
+
+
+def readers_of_captions(trained: Trained) -> tuple[Classifier, Classifier]:
+    """Classifiers of the digit, and of all else that a caption says (32 classes)."""
+    with opened(trained).open(seed=0) as stream:
+        batch = stream.read(0, KNOWN)
+        rest = rest_of(batch.attributes.long())
+        parts = (("digit", batch.labels, NAMES), ("rest", rest, tuple(map(str, range(32)))))
+        first, second = (
+            cached_classifier(WORK / "features", f"{part}{stream.fingerprint}", batch.images, labels, names, seed=0)
+            for part, labels, names in parts
+        )
+        return first, second
+
+
+def opened(trained: Trained) -> CaptionedDigits:
+    data = trained.restored.run.data["real"]
+    assert isinstance(data, CaptionedDigits)
+    return data
+
+
+def rest_of(facts: Tensor) -> Tensor:
+    """two, large, colour, right [N, 4] as one number, 0 … 31."""
+    return facts @ torch.tensor([16, 8, 2, 1])
+
+
+def facts_of(trained: Trained, condition: Tensor) -> Tensor:
+    """two, large, colour, digit, right [N, 5] of captions [N, length] as the game reads them."""
+    known = [*np.ndindex(2, 2, 4, 10, 2)]
+    words = trained.restored.saved.data["real"]["spec"]["words"]
+    rows = {
+        tuple(row): facts for row, facts in zip(tokens([caption(*f) for f in known], words, 8).tolist(), known, strict=True)
+    }
+    return torch.tensor([rows[tuple(row)] for row in condition.tolist()])
+
+
+def matching(readers: tuple[Classifier, Classifier], images: Tensor, facts: Tensor) -> float:
+    """The share of images [N, 3, H, W] that are all that the facts [N, 5] say."""
+    digit, rest = (reader.read(to_uint8(images)).predictions for reader in readers)
+    right = (digit == facts[:, 3]) & (rest == rest_of(facts[:, [0, 1, 2, 4]]))
+    return float(right.double().mean())
+
+
+def matching_of_data(trained: Trained, readers: tuple[Classifier, Classifier]) -> float:
+    """The same of images that the classifiers were not trained on."""
+    with opened(trained).open(seed=1) as stream:
+        batch = stream.read(0, 2000).to(CPU)
+    two, large, colour, right = batch.attributes.long().T
+    return matching(readers, batch.images, torch.stack([two, large, colour, batch.labels, right], 1))
+
+
+@row("34", "thin digits made thick by an encoder and a direction")
+def edits(lab: Lab) -> list[Figure]:
+    folder, line = thick_or_thin(lab)
+    trained = lab.run("configs/digits_edits.yaml", f"data.real={{path: {folder}}}")
+    classifier = mnist_read(lab, 32)[0]
+    with Shards(path=str(lab.mnist(32, "t10k"))).open(seed=0) as stream:
+        batch = stream.read(0, SAMPLES).to(CPU)
+    thin = thickness(batch.images) < line
+    images, labels = batch.images[thin][:1000], batch.labels[thin][:1000]
+    look, figures = trained.restored.look, []
+    shown = [images[:16]]
+    for strength, flipped_line, kept_line in ((0.0, "", ""), (1.0, "", ""), (STRENGTH, "> 0.8", "> 0.8")):
+        way = use(look.game, Translation, "edit").to(f"thick={strength}")
+        edited = look.used(lambda ctx, way=way: way.run(ctx, images), len(images), "edit")
+        flipped = (thickness(edited) >= line).double().mean()
+        kept = (classifier.read(to_uint8(edited)).predictions == labels).double().mean()
+        figures += [
+            Figure(f"thin digits that are thick then, strength {strength:g}", float(flipped), flipped_line),
+            Figure(f"digits that stay what they are, strength {strength:g}", float(kept), kept_line),
+        ]
+        shown.append(edited[:16])
+    save_grid(torch.cat(shown), lab.picture("mnist_edits.png"), columns=16)
+    return figures
+
+
+STRENGTH = 2.0  # times the difference of the means, so that nearly all cross the line
+
+
+def thickness(images: Tensor) -> Tensor:
+    """Ink by its outline, of images [N, 1, H, W] in [-1, 1]: [N], about half a stroke's width in pixels."""
+    ink = (images + 1) / 2
+    inner = (avg_pool2d(ink, 3, 1, 1, count_include_pad=True) * 9 > 8 * ink.amax((2, 3), keepdim=True) * 0.9).float()
+    area = ink.sum((1, 2, 3))
+    edge = (ink - inner * ink).sum((1, 2, 3))
+    return area / edge.clamp_min(1)
+
+
+def thick_or_thin(lab: Lab) -> tuple[str, float]:
+    """MNIST, packed with the attribute "thick", and the thickness that is its median."""
+    if not (SHARED / "mnist").is_dir():
+        raise Missing("needs MNIST in ../shared/data/mnist")
+    source = open_idx(SHARED / "mnist", "train")
+    widths = torch.cat([*measured(source)])
+    line = float(widths.median())
+    items = [
+        item._replace(attributes=(float(width >= line),)) for item, width in zip(source.items, widths.tolist(), strict=True)
+    ]
+    name = fingerprint([source.fingerprint, f"thick at {line:.6f}"])
+    folder = lab.folder / "thick"
+    pack(replace(source, items=items, attributes=("thick",), fingerprint=name), folder, size=(32, 32), workers=1)
+    return str(folder), line
+
+
+def measured(source: Source) -> Iterator[Tensor]:
+    """The thickness of a source's images at 32 px, some at a time."""
+    items: Iterator[Item] = iter(source.items)
+    while some := [*islice(items, 1000)]:
+        pictures = [np.asarray(item.load().resize((32, 32), 1), dtype=np.float32) for item in some]
+        yield thickness(torch.from_numpy(np.stack(pictures))[:, None] / 127.5 - 1)
