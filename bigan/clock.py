@@ -91,6 +91,10 @@ class Numbers(Protocol):
         """Numbers in [0, 1], [count, *shape]."""
         ...
 
+    def integers(self, name: str, high: int) -> Tensor:
+        """Whole numbers 0 … high - 1, each as likely as the others, [count] int64."""
+        ...
+
 
 class Draws:
     """The random numbers of one move on one rank: one row a sample, each a function of the key and of that row alone.
@@ -126,6 +130,10 @@ class Draws:
     def uniform(self, name: str, *shape: int) -> Tensor:
         """Numbers in [0, 1], [count, *shape] float32."""
         return self._tensor(unit(self._words(name, math.prod(shape))), shape)
+
+    def integers(self, name: str, high: int) -> Tensor:
+        """Whole numbers 0 … high - 1, each as likely as the others, [count] int64."""
+        return (self.uniform(name) * high).long().clamp_max(high - 1)  # a uniform number may round to 1
 
     def _words(self, name: str, per_row: int) -> np.ndarray:
         self._use(name)

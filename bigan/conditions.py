@@ -199,11 +199,6 @@ def swapped(raw: Tensor) -> Tensor:
     return raw.view(-1, 2, *raw.shape[1:]).flip(1).flatten(0, 1)
 
 
-def pick(uniform: Tensor, count: int) -> Tensor:
-    """Numbers in [0, 1] as whole ones, 0 … count - 1, int64."""
-    return (uniform * count).long().clamp_max(count - 1)
-
-
 def _spec(data: Mapping[str, DataSpec], stream: str) -> DataSpec:
     if stream not in data:
         raise ValueError(f"data.{stream}: is missing; the game reads it")

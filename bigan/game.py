@@ -231,6 +231,10 @@ class Context:
         """Numbers in [0, 1], [count, *shape]."""
         return self.draws.uniform(name, *shape)
 
+    def integers(self, name: str, high: int) -> Tensor:
+        """Whole numbers 0 … high - 1, each as likely as the others, [count] int64; what a draw chooses among things by."""
+        return self.draws.integers(name, high)
+
     def global_mean(self, values: Tensor) -> Tensor:
         """Mean of values [count, …] over the samples of the global batch, all ranks'; differentiable, to second order.
 

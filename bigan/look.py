@@ -43,7 +43,7 @@ class Look:
         """Samples on the way between those of `samples`: row n stands at [N] in [0, 1] between start [N] and end [N].
 
         What is drawn as normal takes the great circle (slerp: White, "Sampling generative networks", 2016), what is drawn
-        as uniform the straight line: so that any game's `sample` gives it.
+        as uniform the straight line, what is chosen is that of the nearer end: so that any game's `sample` gives it.
         """
         ends = Draws((seed, "sample"), 0, 1 + int(torch.cat([start, end]).max()), self.device)
         return self._sampled(Between(ends, start.to(self.device), end.to(self.device), at.to(self.device)))
@@ -118,6 +118,11 @@ class Between:
         """[N, *shape] on the straight line between two uniform rows."""
         ends = self._ends.uniform(name, *shape).reshape(self._ends.count, -1)
         return torch.lerp(ends[self._start], ends[self._end], self._at[:, None]).reshape(-1, *shape)
+
+    def integers(self, name: str, high: int) -> Tensor:
+        """[N] int64 of the nearer one of two rows: between two choices there is none."""
+        ends = self._ends.integers(name, high)
+        return torch.where(self._at < 0.5, ends[self._start], ends[self._end])
 
 
 def slerp(start: Tensor, end: Tensor, at: Tensor) -> Tensor:

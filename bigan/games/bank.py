@@ -5,7 +5,6 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from bigan.conditions import pick
 from bigan.game import Context, Round
 
 
@@ -44,6 +43,6 @@ class Bank(nn.Module):
 
     def draw(self, ctx: Context) -> dict[str, Tensor]:
         """Name → rows [count, …] of those that are there, the same row of each name; zeros before the first round."""
-        rows = pick(ctx.uniform("bank"), max(1, min(self.size, ctx.clock.images)))
+        rows = ctx.integers("bank", max(1, min(self.size, ctx.clock.images)))
         drawn = {name: buffer[rows] for name, buffer in self.named_buffers()}
         return {name: value.float() / 127.5 - 1 if value.dtype == torch.uint8 else value for name, value in drawn.items()}

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from bigan.batch import DataSpec, modelled
-from bigan.conditions import pick
 from bigan.game import Context, Game, Move, Terms
 from bigan.networks import Critic, judges_alone
 from bigan.networks.dcgan import DCGANCritic
@@ -107,5 +106,5 @@ class Replay(nn.Module):
 def drawn(ctx: Context) -> tuple[Tensor, Tensor]:
     """Slots [N] of the replay buffer, and what lies in them, [N, …]."""
     samples = ctx.state.get_buffer("samples")
-    slots = pick(ctx.uniform("slot"), len(samples))
+    slots = ctx.integers("slot", len(samples))
     return slots, samples[slots]

@@ -49,3 +49,7 @@ class PackedNumbers:
     def uniform(self, name: str, *shape: int) -> Tensor:
         """Numbers in [0, 1], [packs, *shape]: those of the pack's first sample."""
         return self._numbers.uniform(name, *shape)[:: self._size]
+
+    def integers(self, name: str, high: int) -> Tensor:
+        """Whole numbers 0 … high - 1, [packs] int64: those of the pack's first sample."""
+        return self._numbers.integers(name, high)[:: self._size]

@@ -5,7 +5,6 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from bigan.conditions import pick
 from bigan.game import Context, Round
 
 _KEPT_OUT = -1  # the slot of what does not enter the pool
@@ -40,7 +39,7 @@ class Pool(nn.Module):
         slots = torch.full([len(fakes)], _KEPT_OUT, device=fakes.device)
         shown = fakes
         if ctx.clock.images >= self.size:
-            chosen = pick(ctx.uniform(f"slot.{name}"), self.size)
+            chosen = ctx.integers(f"slot.{name}", self.size)
             swap = ctx.uniform(f"coin.{name}") < 0.5
             slots = torch.where(swap, chosen, slots)
             shown = torch.where(swap.view(-1, *[1] * (fakes.ndim - 1)), old[chosen].to(fakes.dtype), fakes)

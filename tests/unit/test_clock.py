@@ -170,3 +170,12 @@ def test_the_numbers_are_the_same_for_good() -> None:
     uniform, normal = draws(start=5, count=2).uniform("u", 2), draws(start=5, count=2).normal("z", 2)
     assert uniform.flatten().tolist() == pytest.approx([0.8230168524, 0.7428588091, 0.0350012450, 0.1769204794], abs=1e-7)
     assert normal.flatten().tolist() == pytest.approx([1.3244010210, 1.7482135296, 0.1339435130, -0.8553697467], abs=1e-6)
+
+
+def test_integers_are_all_as_likely_and_below_their_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    numbers = draws(count=30_000).integers("n", 3)
+    assert numbers.dtype == torch.int64
+    assert (torch.bincount(numbers, minlength=3) / 30_000 - 1 / 3).abs().max() < 0.01
+    assert torch.equal(numbers, (draws(count=30_000).uniform("n") * 3).long())  # as wide as a uniform number's row
+    monkeypatch.setattr(Draws, "uniform", lambda self, name: torch.ones(4))
+    assert draws(count=4).integers("n", 3).tolist() == [2] * 4

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from bigan.batch import ArraySpec, Batch, DataSpec
-from bigan.conditions import Array, Attributes, Caption, Given, Label, pick, swapped
+from bigan.conditions import Array, Attributes, Caption, Given, Label, swapped
 from bigan.networks.text import TextEncoder, texts_of, tokens
 from bigan.words import count_words, vocabulary, words_of
 
@@ -163,10 +163,6 @@ def test_an_encoder_sees_order_and_not_padding() -> None:
 def test_neighbours_change_places() -> None:
     assert swapped(torch.arange(6)).tolist() == [1, 0, 3, 2, 5, 4]
     assert swapped(torch.tensor([[0, 1], [2, 3]])).tolist() == [[2, 3], [0, 1]]
-
-
-def test_a_number_picks_a_row() -> None:
-    assert pick(torch.tensor([0.0, 0.49, 0.5, 1.0]), 2).tolist() == [0, 0, 1, 1]
 
 
 def test_a_manifest_without_words_is_as_it_was() -> None:

@@ -187,6 +187,17 @@ def test_a_way_stays_typical_in_every_latent(table: Callable[..., Table]) -> Non
     assert torch.equal(middle["uniform"], middle["uniform"].clamp(0, 1))
 
 
+def test_between_two_choices_there_is_none(table: Callable[..., Table]) -> None:
+    game = replace(restless_game(), sample=lambda ctx: {"chosen": ctx.integers("c", 1000), "u": ctx.uniform("u")})
+    with looking(table(game), CLOCK) as look:
+        ends = look.samples(8)["chosen"]
+        start, end = torch.arange(4), torch.arange(4, 8)
+        for at, nearer in ((0.0, start), (0.4, start), (0.6, end), (1.0, end)):
+            between = look.between(start, end, torch.full((4,), at))["chosen"]
+            assert torch.equal(between, ends[nearer])
+    assert len(ends.unique()) == 8
+
+
 def test_a_use_is_found_by_its_type_and_leaves_no_trace(table: Callable[..., Table]) -> None:
     way = Way((1, 2, 2), lambda ctx, images: images + ctx.uniform("noise", 1)[:, :, None, None])
     seated = table(replace(restless_game(), uses=(Translation(to=lambda text: way),)))

@@ -190,6 +190,9 @@ class Ones:
     def uniform(self, name: str, *shape: int) -> Tensor:
         return torch.ones(self.count, *shape)
 
+    def integers(self, name: str, high: int) -> Tensor:
+        return torch.full((self.count,), high - 1)
+
 
 def test_a_number_that_rounds_to_one_is_of_the_last_mode() -> None:
     toy = Mixture(means=(0.0, 1.0, 5.0), stds=(1, 1, 1), weights=(0.1, 0.2, 0.7))
