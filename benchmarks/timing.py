@@ -127,6 +127,6 @@ def commit() -> str:
     git = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
     if git.returncode != 0:
         return "none yet"
-    command = ["git", "status", "--porcelain", "--untracked-files=no", "--", *MEASURED]
+    command = ["git", "status", "--porcelain", "--untracked-files=no", "--", *MEASURED, ":!benchmarks/results"]
     changed = subprocess.run(command, capture_output=True, text=True, check=True)
     return git.stdout.strip() + (" and uncommitted changes" if changed.stdout else "")

@@ -68,7 +68,7 @@ def regression(real: Tensor, labels: Tensor, asked: Tensor, seed: int) -> Tensor
     torch.manual_seed(seed)
     generator = DCGANGenerator(latent=42, width=24, norm="conditional").build(tuple(real.shape[1:]))
     optimizer = torch.optim.Adam(generator.parameters(), 5e-4)
-    for rows in torch.randint(len(real), (600, 32)):
+    for rows in torch.randint(len(real), (2000, 32)):
         optimizer.zero_grad()
         mse_loss(generator(torch.cat([torch.randn(32, 32), one_hot(labels[rows], 10)], 1)), real[rows]).backward()
         optimizer.step()
