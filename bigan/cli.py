@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from bigan import cli_checkpoint, cli_interpolate
+from bigan import cli_checkpoint, cli_interpolate, cli_use
 from bigan.cli_checkpoint import At, Live, RunPath
 
 app = typer.Typer(
@@ -22,6 +22,7 @@ app = typer.Typer(
 
 app.add_typer(cli_checkpoint.app, name="checkpoint")
 app.add_typer(cli_interpolate.app)
+app.add_typer(cli_use.app)
 
 
 @app.command(name="pack")
@@ -40,6 +41,12 @@ def pack_command(
     samples_per_shard: Annotated[int, typer.Option(min=1)] = 1000,
     keep_order: Annotated[bool, typer.Option("--keep-order", help="Do not shuffle the samples.")] = False,
     split: Annotated[str | None, typer.Option(help="Which part of a published set: train, test, t10k, ….")] = None,
+    halves: Annotated[
+        str | None, typer.Option(metavar="images|source", help="Each image is a pair, side by side; what the left half is.")
+    ] = None,
+    other: Annotated[
+        str | None, typer.Option("--source", metavar="OTHER", help="Where each image's partner lies, under the same name.")
+    ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Take only N images, spread over the source.")] = None,
     workers: Annotated[int | None, typer.Option(help="Processes; as many as there are cores unless given.")] = None,
     part: Annotated[
@@ -61,7 +68,7 @@ def pack_command(
     from bigan.data.pack import pack
     from bigan.data.sources import open_source
 
-    images = open_source(source, split=split, limit=limit)
+    images = open_source(source, split=split, limit=limit, halves=halves, partners=other)
     console = Console(stderr=True)
     with Progress(transient=True, console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task("pack")
@@ -91,7 +98,8 @@ def pack_command(
     state = "is up to date" if report.up_to_date else "packed"
     spec = made.spec
     print(
-        f"{report.folder}: {state}: {spec.samples} images {list(spec.image_shape or ())} of {len(spec.classes)} classes",
+        f"{report.folder}: {state}: {spec.samples} {'pairs of ' if spec.more_images else ''}images "
+        f"{list(spec.image_shape or ())} of {len(spec.classes)} classes",
         end="",
     )
     print(f" in {len(made.shards)} shards; {made.skipped} skipped")

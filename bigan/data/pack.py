@@ -18,7 +18,7 @@ from bigan.data.sources import Source
 from bigan.data.unfinished import Unfinished
 from bigan.data.workers import run
 
-_AUTO_IMAGES = 16  # readable images that decide between grey and colour
+_AUTO_IMAGES = 16  # readable samples that decide between grey and colour
 
 Progress = Callable[[int, int], None]
 
@@ -197,9 +197,10 @@ class _Packing:
                 f"{plan.source.description}: none of its {len(plan.source)} images can be read (first {name}: {reason})"
             )
         skipped += tuple((printable(name), "suffix not read") for name in plan.source.others)
+        shape = (writer.encoding.channels, *writer.encoding.size)
         spec = replace(
-            writer.spec, samples=sum(entry.samples for entry in shards),
-            image_shape=(writer.encoding.channels, *writer.encoding.size),
+            writer.spec, samples=sum(entry.samples for entry in shards), image_shape=shape,
+            more_images=tuple(replace(image, shape=shape) for image in writer.spec.more_images),
         )  # fmt: skip
         manifest = Manifest(
             spec=spec, source=plan.source.description, request=self.request, skipped=len(skipped), shuffled=plan.shuffled,
@@ -220,11 +221,12 @@ class _Packing:
 
 
 def _all_grey(source: Source) -> bool:
-    modes: list[str] = []
+    modes, read = list[str](), 0
     with only_bombs_are_heard():
         for item in source:
             with contextlib.suppress(Exception):  # the packing proper counts it
-                modes.append(item.load().mode)
-            if len(modes) == _AUTO_IMAGES:
+                modes += [load().mode for load in (item.load, *item.more)]
+                read += 1
+            if read == _AUTO_IMAGES:
                 break
     return GREY_MODES.issuperset(modes)

@@ -15,7 +15,7 @@ from bigan.data.manifest import VERSION
 from bigan.data.order import permutation
 from bigan.data.shard_writer import ShardJob
 from bigan.data.sources import Source
-from bigan.spec import MAX_CAPTION, DataSpec
+from bigan.spec import MAX_CAPTION, DataSpec, ImageSpec
 from bigan.words import count_words, vocabulary
 
 
@@ -56,6 +56,8 @@ class Plan:
             VERSION, source.fingerprint, source.description, source.classes, source.attributes, encoding.size,
             encoding.channels, encoding.format, encoding.quality, self.samples_per_shard, self.keep_order, source.run,
         ]  # fmt: skip
+        if source.more:  # or sets that were packed before there was such a thing would not be up to date
+            settings.append(source.more)
         return hashlib.sha256(json.dumps(settings).encode()).hexdigest()
 
     @property
@@ -74,7 +76,7 @@ class Plan:
         return not self.keep_order and self.source.run == 1
 
     def spec(self) -> DataSpec:
-        """What every sample has, but for its image, and how many there are if all can be read.
+        """What every sample has, but for the shape of its images, and how many there are if all can be read.
 
         Raises:
             ValueError: a data set cannot have that.
@@ -91,6 +93,7 @@ class Plan:
         spec = DataSpec(
             samples=len(source), image_shape=(1, 1, 1), classes=source.classes, attributes=source.attributes,
             caption_bytes=longest, words=vocabulary(words),
+            more_images=tuple(ImageSpec(name=name, shape=(1, 1, 1)) for name in source.more),
         )  # fmt: skip
         try:
             return DataSpec.of(spec.plain())

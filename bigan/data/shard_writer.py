@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from PIL import UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from bigan.data.fit import GREY_MODES, Encoding, only_bombs_are_heard
 from bigan.data.sources import Item
@@ -104,9 +104,9 @@ class Writer:
     def _members(self, item: Item) -> Mapping[str, bytes]:
         """Extension → content; _UnfitError if the item is to be left out."""
         try:
-            image = item.load()
-            colour = image.mode not in GREY_MODES
-            members = {self.encoding.format: self.encoding.encode(image)} | self._notes(item)
+            images = self._images(item)
+            colour = any(image.mode not in GREY_MODES for image in images.values())
+            members = {name: self.encoding.encode(image) for name, image in images.items()} | self._notes(item)
         except Exception as error:  # Pillow's decoders raise all sorts on broken files
             if isinstance(error, MemoryError):
                 raise ReadError(f"{item.key}: not enough memory to read it; take fewer --workers") from error
@@ -120,6 +120,15 @@ class Writer:
                 f"{item.key}: is in colour, the first images are grey; say which is meant: --grey or --rgb (channels=1 or 3)"
             )
         return members
+
+    def _images(self, item: Item) -> dict[str, Image.Image]:
+        """Extension → image; ValueError if they are not the data set's."""
+        names = [f"{image.name}." for image in self.spec.more_images]
+        if len(item.more) != len(names):
+            raise ValueError(f"has {len(item.more)} further images of {len(names)}")
+        return {
+            f"{name}{self.encoding.format}": load() for name, load in zip(["", *names], [item.load, *item.more], strict=True)
+        }
 
     def _notes(self, item: Item) -> dict[str, bytes]:
         """What is stored beside an image; ValueError if it is not as the data set's."""

@@ -10,6 +10,8 @@ from bigan.data.sources.base import Item, Source, limited
 from bigan.data.sources.celeba import is_arrays, is_celeba, open_arrays, open_celeba
 from bigan.data.sources.cifar import is_cifar, open_cifar
 from bigan.data.sources.idx import is_idx, open_digits, open_idx
+from bigan.data.sources.pairs import halves as in_halves
+from bigan.data.sources.pairs import paired
 from bigan.data.sources.parquet import is_parquet, open_parquet
 from bigan.data.sources.table import SUFFIXES as TABLES
 from bigan.data.sources.table import open_table
@@ -57,7 +59,14 @@ _KINDS = (
 )
 
 
-def open_source(path_or_name: str, *, split: str | None = None, limit: int | None = None) -> Source:
+def open_source(
+    path_or_name: str,
+    *,
+    split: str | None = None,
+    limit: int | None = None,
+    halves: str | None = None,
+    partners: str | None = None,
+) -> Source:
     """List what a source holds; images are read only when an item is loaded.
 
     Args:
@@ -75,17 +84,29 @@ def open_source(path_or_name: str, *, split: str | None = None, limit: int | Non
         split: of a set that has some: "train" (mostly the default), "test", "val", "t10k", ….
         limit: take only so many images, spread evenly over the source so that every class keeps its share.
 
+        halves: each image is two, side by side: what the left half is, "images" or "source".
+        partners: another source, of the images' partners by name; its split is the same one.
+
     Raises:
         ValueError: naming the path, and what to do.
     """
+    if halves is not None and partners is not None:
+        raise ValueError(f"{partners}: the pairs are either halves of one file or of two sources; give --halves or --source")
+    source = _opened(path_or_name, split)
+    if halves is not None:
+        source = in_halves(source, halves)
+    if partners is not None:
+        source = paired(source, _opened(partners, split))
+    return source if limit is None else limited(source, limit)
+
+
+def _opened(path_or_name: str, split: str | None) -> Source:
     path = Path(path_or_name)
     if path_or_name.startswith(TORCHVISION):
-        source = open_torchvision(path_or_name, split)
-    elif path_or_name == "digits":
-        source = _whole(lambda _: open_digits())(path, split)
-    else:
-        source = _opener(path)(path, split)
-    return source if limit is None else limited(source, limit)
+        return open_torchvision(path_or_name, split)
+    if path_or_name == "digits":
+        return _whole(lambda _: open_digits())(path, split)
+    return _opener(path)(path, split)
 
 
 def _opener(path: Path) -> Open:

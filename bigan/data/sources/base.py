@@ -34,6 +34,7 @@ class Item(NamedTuple):
         label: its class number, or None without classes.
         attributes: a number for each name of the source's `attributes`, or None where it has none.
         caption: a text about it, or None where the source has none.
+        more: what reads its further images, one for each name of the source's `more`.
     """
 
     key: str
@@ -41,6 +42,7 @@ class Item(NamedTuple):
     label: int | None
     attributes: tuple[float, ...] | None = None
     caption: str | None = None
+    more: tuple[Load, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +55,7 @@ class Source:
         classes: names of the classes, in the order of the labels; empty where there are none.
         attributes: names of the items' attributes, in their order; empty where there are none.
         run: so many items that follow each other are cheap to read together.
+        more: names of the items' further images, in their order; empty where there are none.
         others: files of a folder or archive that are not read, by their suffix; without hidden ones and those of operating
             systems.
         fingerprint: SHA-256 over names, labels and sizes or checksums. Times are left out: a copied folder is the same source.
@@ -64,6 +67,7 @@ class Source:
     fingerprint: str
     attributes: tuple[str, ...] = ()
     run: int = 1
+    more: tuple[str, ...] = ()
     others: tuple[str, ...] = ()
 
     def __len__(self) -> int:

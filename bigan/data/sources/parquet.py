@@ -65,7 +65,11 @@ def open_parquet(path: Path, split: str | None) -> Source:
         attributes=columns.attributes,
         run=sum(place.group == 0 for place in tables[0].places),  # a row group is read whole
         fingerprint=fingerprint(
-            [*map(str, columns), *(table.sizes for table in tables), *(str((item.key, *item[2:])) for item in items)]
+            [
+                *map(str, columns),
+                *(table.sizes for table in tables),
+                *(str((item.key, item.label, item.attributes, item.caption)) for item in items),
+            ]
         ),
     )
 

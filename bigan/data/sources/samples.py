@@ -143,7 +143,10 @@ def samples(
         attributes = tuple(note.numbers.get(name, math.nan) for name in names) or None
         item = Item(image.name, image.load, labels[row], attributes, captions[row] if captions else None)
         items.append(complete(item, labels=bool(texts), attributes=names, captions=bool(captions), fault=note.fault))
-    marks = [str((image.name, image.size, *item[2:])) for item, image in zip(items, chosen.values(), strict=True)]
+    marks = [
+        str((image.name, image.size, item.label, item.attributes, item.caption))
+        for item, image in zip(items, chosen.values(), strict=True)
+    ]
     faults = [note.fault for note in beside]
     used = {note.names[0] for note in beside if note.names}
     others += [name for note in notes.values() if note.names[0] not in used for name in note.names]
