@@ -162,9 +162,16 @@ def parse(raw: Mapping[str, Any], source: Path) -> Run:
     game = _read_game(raw["game"], source)
     data = raw.get("data")
     if isinstance(data, Mapping):  # packed shards, unless another kind is named
-        data = {name: {"kind": "shards", **entry} if isinstance(entry, Mapping) else entry for name, entry in data.items()}
+        data = {name: _shards_by_default(entry) for name, entry in data.items()}
         raw = {**raw, "data": data}
     return validate(Run, {**raw, "game": game}, source, "")
+
+
+def _shards_by_default(entry: Any) -> Any:
+    if not isinstance(entry, Mapping):
+        return entry
+    entry = {"kind": "shards", **entry}
+    return {**entry, "of": _shards_by_default(entry["of"])} if entry["kind"] == "derived" and "of" in entry else entry
 
 
 def _read_game(raw: Any, source: Path) -> GameSettings:
