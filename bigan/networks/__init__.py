@@ -4,10 +4,14 @@ from typing import Annotated
 
 from bigan.networks.dcgan import DCGANCritic, DCGANGenerator
 from bigan.networks.mlp import MLPCritic, MLPGenerator
+from bigan.networks.patch import PatchCritic
+from bigan.networks.resnet import ResNetTranslator
+from bigan.networks.unet import UNet
 from bigan.settings import BY_KIND
 
 Generator = Annotated[DCGANGenerator | MLPGenerator, BY_KIND]
-Critic = Annotated[DCGANCritic | MLPCritic, BY_KIND]
+Critic = Annotated[DCGANCritic | MLPCritic | PatchCritic, BY_KIND]
+Translator = Annotated[UNet | ResNetTranslator, BY_KIND]
 
 
 def judges_alone(critic: Critic, what: str) -> None:
@@ -29,4 +33,4 @@ def group(critic: Critic) -> int:
     return 1 if critic.minibatch is None else critic.minibatch.group
 
 
-__all__ = ["Critic", "Generator", "group", "judges_alone"]
+__all__ = ["Critic", "Generator", "Translator", "group", "judges_alone"]

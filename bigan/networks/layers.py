@@ -127,9 +127,11 @@ def _projection(critic: ProjectionCritic, images: Tensor, trace: Trace) -> tuple
     return row_products(features, rows) + wide(bias), pull_head
 
 
-def activation(channels: int, norm: Norm) -> nn.Module:
+def activation(channels: int, norm: Norm, slope: float = 0.2) -> nn.Module:
     """What follows a convolution without bias: leaky ReLU, after the norm that is asked for or, where it is none, a bias."""
-    return BiasLeakyReLU(channels) if norm == "none" else nn.Sequential(normalisation(channels, norm), LeakyReLU())
+    if norm == "none":
+        return BiasLeakyReLU(channels, slope)
+    return nn.Sequential(normalisation(channels, norm), LeakyReLU(slope))
 
 
 def normalisation(channels: int, norm: Literal["batch", "instance", "layer"]) -> nn.Module:
