@@ -44,6 +44,8 @@ def interpolate(path: Path, out: Path, *, seed: int, live: bool = False, at: str
     moving = out.suffix.lower() == ".gif"
     look = restored.look
     drawn = look.samples(1)
+    if "source" in drawn:
+        raise ValueError(f"{path}: its game translates images, and nothing lies between two of them; `bigan translate` does it")
     if "images" not in drawn and ("points" not in drawn or moving):
         raise ValueError(f"--out {out}: the game samples {', '.join(drawn)}; a .png takes images or points, a .gif images")
     try:

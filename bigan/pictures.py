@@ -14,7 +14,7 @@ from bigan.interpolate import FINE_STEPS, STEPS, WAYS, ways
 from bigan.look import Look
 from bigan.measure import judged_stream, modes_of, read_points
 from bigan.metrics.modes import mode_coverage
-from bigan.report.grid import save_animation, save_grid
+from bigan.report.grid import beside_source, save_animation, save_grid
 
 if TYPE_CHECKING:
     from bigan.report.points import Plot
@@ -67,7 +67,9 @@ class Pictures:
         grid = grid_path(self._setup, clock)
         strip = self._setup.folder.interpolation / grid.name
         if "images" in samples:
-            self._write(grid, lambda: save_grid(samples["images"], grid))
+            self._write(grid, lambda: save_grid(beside_source(samples), grid))
+            if "source" in samples:  # one of those that the game keeps; nothing lies between two of them
+                return
             drawn = ways(look, STEPS)["images"]
             self._write(strip, lambda: save_grid(drawn, strip, columns=STEPS))
         elif "points" in samples and self._has_points:

@@ -1,7 +1,8 @@
 """Samples of a trained run, as a picture, an array or files."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from bigan.distributed.group import local_device
 from bigan.folder import RunFolder
 from bigan.game import Game, Samples
 from bigan.look import Look
-from bigan.report.grid import pixels, save_grid, save_image
+from bigan.report.grid import beside_source, pixels, save_grid, save_image
 from bigan.uses import Chosen, use
 
 CHUNK = 250
@@ -47,8 +48,11 @@ def chunks(look: Look, count: int, seed: int) -> Iterator[Samples]:
         yield {name: (value.float() if value.is_floating_point() else value).cpu() for name, value in samples.items()}
 
 
-def images(look: Look, count: int, seed: int) -> Iterator[Tensor]:
+def images(look: Look, count: int, seed: int, drawn: Callable[[Samples], Tensor] = itemgetter("images")) -> Iterator[Tensor]:
     """The images of `chunks`: [n, C, H, W] in [-1, 1].
+
+    Args:
+        drawn: from samples to these.
 
     Raises:
         ValueError: if the game samples no images.
@@ -56,7 +60,7 @@ def images(look: Look, count: int, seed: int) -> Iterator[Tensor]:
     for samples in chunks(look, count, seed):
         if "images" not in samples:
             raise ValueError(f"the game samples {', '.join(samples)}, no images; `bigan sample --out=NAME.npz` takes them")
-        yield samples["images"]
+        yield drawn(samples)
 
 
 def restore(path: Path, *, live: bool = False, at: str | None = None) -> Restored:
@@ -119,7 +123,7 @@ def _write(restored: Restored, out: Path, count: int, seed: int) -> None:
     suffix = out.suffix.lower()
     if suffix == ".png":
         out.parent.mkdir(parents=True, exist_ok=True)
-        save_grid(torch.cat(list(images(restored.look, count, seed))), out)
+        save_grid(torch.cat(list(images(restored.look, count, seed, beside_source))), out)
     elif suffix == ".npz":
         out.parent.mkdir(parents=True, exist_ok=True)
         drawn = list(chunks(restored.look, count, seed))

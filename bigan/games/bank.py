@@ -7,6 +7,9 @@ from torch import Tensor, nn
 
 from bigan.game import Context, Round
 
+PICTURES = 64
+"""How many images a bank holds."""
+
 
 class Bank(nn.Module):
     """The first conditions that a run has read, of each name as many rows; equal on every rank, as a part of a game's state.

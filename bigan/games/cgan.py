@@ -1,7 +1,7 @@
 """Conditional GANs: samples that are asked for (Mirza & Osindero, 2014), by labels, attributes, arrays or captions."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import field, replace
 from typing import Literal
 
@@ -12,12 +12,12 @@ from bigan.batch import DataSpec, modelled
 from bigan.conditions import Condition, Given, Label, swapped
 from bigan.game import Context, Game, Move, Samples, Terms
 from bigan.games.bank import Bank
-from bigan.games.contest import check_penalties, contest, observe
+from bigan.games.contest import check_penalties, contest, mean_over, observe, persuade
 from bigan.latents import Latent, Normal
 from bigan.networks import Critic, Generator, group
 from bigan.networks.dcgan import DCGANCritic, DCGANGenerator
 from bigan.networks.joint import Conditioned, Headed, conditional_critic, headed
-from bigan.objectives import NonSaturating, Objective, over_batch
+from bigan.objectives import NonSaturating, Objective
 from bigan.penalties import Penalty, way
 from bigan.precision import wide
 from bigan.settings import Count, Positive, settings
@@ -119,9 +119,6 @@ class CGAN:
     def _critique(self, ctx: Context, samples: Tensor) -> Tensor:
         return wide(ctx.players["critic"](samples))
 
-    def _mean(self, ctx: Context) -> Callable[[Tensor], Tensor]:
-        return ctx.global_mean if self.objective.coupled else over_batch
-
     def generate(self, ctx: Context, condition: Tensor) -> Tensor:
         """Fresh samples [N, …] under conditions [N, …]."""
         return ctx.players["generator"](self.latent.draw(ctx, self.generator.latent), condition)
@@ -134,7 +131,7 @@ class CGAN:
         with torch.no_grad():
             fake = self.generate(ctx, condition)
         seen = None if self.how == "classifier" else condition
-        mean = self._mean(ctx)
+        mean = mean_over(ctx, self.objective)
         outcome = contest(critic, self.objective, self.penalties, ctx.draws, ctx.step, real, fake, seen, mean)
         observe(ctx, self.objective, outcome)
         terms, logits = outcome.terms, outcome.logits
@@ -155,17 +152,17 @@ class CGAN:
         batch, critic = ctx.batch("real"), ctx.players["critic"]
         condition = given.read(batch)
         fake = self.generate(ctx, condition)
-        if self.how == "classifier":
-            logits, told = self._told(ctx, given, fake, condition, "fake")
-            terms = {"classifier(fake)": told}
-        else:
-            logits, terms = wide(critic(fake, condition)), {}
+        mean = mean_over(ctx, self.objective)
+        if self.how != "classifier":
+            return {
+                "adversarial": persuade(lambda samples: critic(samples, condition), self.objective, fake, batch.modelled, mean)
+            }
         against = None
         if self.objective.pairs:
             with torch.no_grad():
-                real = batch.modelled
-                against = wide(critic(real) if self.how == "classifier" else critic(real, condition))
-        return {"adversarial": self.objective.generator(logits, against, self._mean(ctx)), **terms}
+                against = wide(critic(batch.modelled))
+        logits, told = self._told(ctx, given, fake, condition, "fake")  # both heads in one pass
+        return {"adversarial": self.objective.generator(logits, against, mean), "classifier(fake)": told}
 
     def _told(self, ctx: Context, given: Given, samples: Tensor, condition: Tensor, name: str) -> tuple[Tensor, Tensor]:
         """Logits [N], and the classifier's term."""

@@ -1,4 +1,4 @@
-"""A critic's step in any game: real against fake, under any objective and any gradient penalties."""
+"""A step in any game: a critic holds real against fake, under any objective and penalties; a generator persuades it."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
@@ -11,6 +11,12 @@ from bigan.game import Context
 from bigan.networks import Critic, judges_alone
 from bigan.objectives import Adversarial, over_batch
 from bigan.penalties import DRAGAN, Penalty, judge, mix, norm
+from bigan.precision import wide
+
+
+def mean_over(ctx: Context, objective: Adversarial) -> Callable[[Tensor], Tensor]:
+    """The mean that an objective takes within its loss: over the global batch where it couples that, else over the rows."""
+    return ctx.global_mean if objective.coupled else over_batch
 
 
 def check_penalties(critic: Critic, penalties: Sequence[Penalty]) -> None:
@@ -27,7 +33,7 @@ class Outcome(NamedTuple):
 
     Attributes:
         terms: the critic's loss, and the penalties that are due, by name.
-        logits: point → [N].
+        logits: point → [N], or a map [N, h, w] of patches.
         gradients: point → [N, …], where a penalty is due.
     """
 
@@ -67,6 +73,27 @@ def contest(
     }
     logits, terms, gradients = judge(critic, penalties, step, points, real, condition)
     return Outcome({"adversarial": objective.critic(logits["real"], logits["fake"], mean), **terms}, logits, gradients)
+
+
+def persuade(
+    critic: Callable[[Tensor], Tensor],
+    objective: Adversarial,
+    fake: Tensor,
+    real: Tensor | None = None,
+    mean: Callable[[Tensor], Tensor] = over_batch,
+) -> Tensor:
+    """A generator's loss, [].
+
+    Args:
+        fake: [N, …].
+        real: [N, …]; read where the objective `pairs`.
+        mean: over the global batch; asked where the objective is coupled.
+    """
+    if real is None or not objective.pairs:
+        return objective.generator(wide(critic(fake)))
+    with torch.no_grad():
+        against = wide(critic(real))
+    return objective.generator(wide(critic(fake)), against, mean)
 
 
 def observe(ctx: Context, objective: Adversarial, outcome: Outcome, of: str = "", *, estimate: bool = True) -> None:

@@ -10,13 +10,13 @@ from torch import Tensor
 from bigan.batch import DataSpec, modelled
 from bigan.clock import Clock
 from bigan.game import Context, Game, Move, Terms
-from bigan.games.contest import check_penalties, contest, observe
+from bigan.games.contest import check_penalties, contest, mean_over, observe, persuade
 from bigan.games.packing import PackedNumbers, pack, packed_shape
 from bigan.games.unrolled import Unroll, ahead
 from bigan.latents import Latent, Normal
 from bigan.networks import Critic, Generator, group
 from bigan.networks.dcgan import DCGANCritic, DCGANGenerator
-from bigan.objectives import NonSaturating, Objective, over_batch
+from bigan.objectives import NonSaturating, Objective
 from bigan.penalties import Penalty, way
 from bigan.precision import wide
 from bigan.settings import Count, NonNegative, settings
@@ -99,24 +99,26 @@ class GAN:
             fake = pack(self.generate(ctx), self.pack)
         draws = PackedNumbers(ctx.draws, self.pack)
         outcome = contest(
-            ctx.players["critic"], self.objective, self.penalties, draws, ctx.step, real, fake, mean=self._mean(ctx)
+            ctx.players["critic"],
+            self.objective,
+            self.penalties,
+            draws,
+            ctx.step,
+            real,
+            fake,
+            mean=mean_over(ctx, self.objective),
         )
         observe(ctx, self.objective, outcome, estimate=self.pack == 1)  # of packs, it is another divergence
         return outcome.terms
 
-    def _mean(self, ctx: Context) -> Callable[[Tensor], Tensor]:
-        return ctx.global_mean if self.objective.coupled else over_batch
-
     def generator_loss(self, ctx: Context) -> Terms:
         """The objective's generator loss, against the critic as it is or, unrolled, as it would become."""
         fake, critic = pack(self.generate(ctx), self.pack), ctx.players["critic"]
-        if not (self.unroll or self.objective.pairs):
-            return {"adversarial": self.objective.generator(wide(critic(fake)))}
-        real = pack(ctx.batch("real").modelled, self.pack)
+        reads = self.unroll or self.objective.pairs
+        real = pack(ctx.batch("real").modelled, self.pack) if reads else None
         if self.unroll is None:
-            with torch.no_grad():
-                against = wide(critic(real))
-            return {"adversarial": self.objective.generator(wide(critic(fake)), against, self._mean(ctx))}
+            return {"adversarial": persuade(critic, self.objective, fake, real, mean_over(ctx, self.objective))}
+        assert real is not None
 
         def loss(critic: Callable[[Tensor], Tensor]) -> Tensor:
             return self.objective.critic(wide(critic(real)), wide(critic(fake)))

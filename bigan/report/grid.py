@@ -1,10 +1,11 @@
 """Pictures of samples."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
@@ -16,6 +17,16 @@ from bigan.images import to_uint8
 def pixels(images: Tensor) -> NDArray[np.uint8]:
     """Images [N, C, H, W] in [-1, 1] → [N, H, W, C], rounded to 8 bits."""
     return to_uint8(images).permute(0, 2, 3, 1).numpy()
+
+
+def beside_source(samples: Mapping[str, Tensor]) -> Tensor:
+    """The "images" of samples, [N, C, H, W]; of translations, each to the right of its "source", [N, C', H, 2 W]."""
+    images = samples["images"]
+    if "source" not in samples:
+        return images
+    both = [samples["source"], images]
+    channels = max(len(side[0]) for side in both)
+    return torch.cat([side.expand(-1, channels, -1, -1) for side in both], 3)
 
 
 def save_image(image: NDArray[np.uint8], path: Path) -> None:

@@ -1,0 +1,107 @@
+"""A user's images, translated by a trained run."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bigan.data.fit import fitted, only_bombs_are_heard
+from bigan.data.sources.base import open_image
+from bigan.data.sources.tree import list_folder
+from bigan.look import Look
+from bigan.report.grid import pixels, save_image
+from bigan.sample import restore
+from bigan.uses import Translation, Way, use
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+CHUNK = 16
+
+
+def translate(
+    path: Path, source: Path, out: Path, *, to: str = "", live: bool = False, at: str | None = None
+) -> tuple[Path, ...]:
+    """Translate an image to OUT, or every image of a folder to one in the folder OUT, of its own name as .png.
+
+    Images of another size are cropped about their centre and resized, as `bigan pack` does it.
+
+    Args:
+        path: the run folder.
+        source: an image, or a folder of images.
+        out: a file, or a folder.
+        to: where to, as the user writes it.
+        live: take the live weights and not the averages.
+        at: which checkpoint, as in `bigan.checkpoints.chosen`.
+
+    Returns:
+        the files that were written.
+
+    Raises:
+        ValueError: if the run cannot be restored or does not translate, there is no such way, an image cannot be read, or OUT
+            cannot be written.
+    """
+    files = _files(source, out)
+    restored = restore(path, live=live, at=at)
+    translation = use(restored.game, Translation, "translate")
+    try:
+        way = translation.to(to)
+    except ValueError as error:
+        raise ValueError(f"--to: {error}") from None
+    for start in range(0, len(files), CHUNK):
+        _translate(restored.look, way, files[start : start + CHUNK])
+    return tuple(target for _, target in files)
+
+
+def read_image(path: Path, shape: tuple[int, int, int]) -> Tensor:
+    """An image of any size as one of (C, H, W) in [-1, 1], [C, H, W].
+
+    Raises:
+        ValueError: if the file is no image that can be read.
+    """
+    channels, height, width = shape
+    try:
+        with only_bombs_are_heard():
+            image = fitted(open_image(str(path)), channels, (height, width))
+    except Exception as error:  # Pillow's decoders raise all sorts on broken files
+        raise ValueError(f"{path}: cannot be read as an image ({error})") from None
+    values = torch.from_numpy(np.asarray(image).reshape(height, width, channels).copy()).permute(2, 0, 1)
+    return values.float().div(127.5).sub(1.0)
+
+
+def _files(source: Path, out: Path) -> list[tuple[Path, Path]]:
+    """Which image becomes which."""
+    if not os.path.exists(source):
+        raise ValueError(f"{source}: no such image, and no such folder")
+    if not source.is_dir():
+        target = out / f"{source.stem}.png" if out.is_dir() else out
+        if target.suffix.lower() not in SUFFIXES:
+            raise ValueError(f"{out}: ends in {', '.join(SUFFIXES)}, or is a folder that is there")
+        if target.exists() and target.samefile(source):
+            raise ValueError(f"{target}: is the image that is read; name another OUTPUT")
+        return [(source, target)]
+    if out.resolve().is_relative_to(source.resolve()):
+        raise ValueError(f"{out}: lies in {source}, whose images are read; give a folder outside")
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"{out}: is a file; {source} is a folder, whose images are translated into a folder")
+    names = list_folder(source).names
+    if not names:
+        raise ValueError(f"{source}: has no images")
+    targets: dict[str, str] = {}
+    for name in names:
+        target = PurePosixPath(name).with_suffix(".png").as_posix()
+        if (other := targets.setdefault(target, name)) != name:
+            raise ValueError(f"{source}: {other} and {name} would both become {target}; rename one")
+    return [(source / name, out / target) for target, name in targets.items()]
+
+
+def _translate(look: Look, way: Way, files: Sequence[tuple[Path, Path]]) -> None:
+    images = torch.stack([read_image(source, way.shape) for source, _ in files]).to(look.device)
+    made = look.used(lambda ctx: way.run(ctx, images), len(files), "translate")
+    for (_, target), image in zip(files, pixels(made), strict=True):
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            save_image(image, target)
+        except OSError as error:
+            raise ValueError(f"{target}: cannot be written ({error.strerror or error})") from None
