@@ -7,16 +7,17 @@ from pathlib import Path
 import torch
 
 from bigan.data.contract import Data
+from bigan.data.ratings import Ratings
 from bigan.data.stacked import StackedDigits
-from bigan.data.stream import Shards
 from bigan.data.toy import Toy
 from bigan.images import to_uint8
-from bigan.measure import MAX_POINTS, classifier_of_digits, judged_stream, modes_of, read_data, read_points
+from bigan.measure import MAX_POINTS, classifier_of_digits, judged_stream, modes_of, moved, read_data, read_points, scores_of
 from bigan.metrics.features import SMALLEST_SIDE
 from bigan.metrics.judge import Card
 from bigan.metrics.points import PointsCard, judge_points
+from bigan.metrics.ranking import RankingCard, judge_ranking
 from bigan.metrics.stacked import USUAL, StackedCard, judge_stacked
-from bigan.sample import chunks, images, restore
+from bigan.sample import Restored, chunks, images, restore
 
 MAX_STACKED = 100_000
 """Stacked digits that are held in memory."""
@@ -26,7 +27,7 @@ MAX_STACKED = 100_000
 class Evaluation:
     """A card and where it was written."""
 
-    card: Card | PointsCard | StackedCard
+    card: Card | PointsCard | StackedCard | RankingCard
     path: Path
     kimg: float
 
@@ -53,16 +54,15 @@ def evaluate(path: Path, *, count: int, seed: int, data: Path | None = None, at:
         raise ValueError(f"--count {count}: at least one sample")
     restored = restore(path, at=at)
     name = judged_stream(restored.run.data)
-    source = restored.run.data[name]
-    if data is not None:
-        moved = str(data)
-        source = dataclasses.replace(source, path=moved) if isinstance(source, StackedDigits) else Shards(path=moved)
+    source = moved(restored.run.data[name], data)
     _check(source, count)
     look = restored.look
     with source.open(seed=0) as stream:
         if stream.fingerprint != restored.saved.data[name]["sha256"]:
             raise ValueError(f"{source.where}: is not the data that {path} was trained on; name it with --data")
-        if "points" in look.samples(1):
+        if isinstance(source, Ratings):
+            card = _ranked(restored, source)
+        elif "points" in look.samples(1):
             fake = torch.cat([samples["points"] for samples in chunks(look, count, seed)])
             card = judge_points(read_points(stream), fake, modes_of(source))
         elif isinstance(source, StackedDigits):
@@ -82,8 +82,19 @@ def evaluate(path: Path, *, count: int, seed: int, data: Path | None = None, at:
     return Evaluation(card, out, kimg)
 
 
+def _ranked(restored: Restored, source: Ratings) -> RankingCard:
+    """By the likings of the test, which the training and the choice of an epoch have not seen, or else of the validation."""
+    held = source.held()
+    scores = scores_of(restored.look, len(held.users))
+    if held.test is not None:
+        return judge_ranking(scores, torch.from_numpy(held.liked | held.validation), torch.from_numpy(held.test), "test")
+    return judge_ranking(scores, torch.from_numpy(held.liked), torch.from_numpy(held.validation), "validation")
+
+
 def _check(source: Data, count: int) -> None:
     """Refuse what is not going to be judged before anything is drawn."""
+    if isinstance(source, Ratings) and not (source.test or source.validation):
+        raise ValueError("data.real: has neither test nor validation likings to be judged by; train with data.real.test")
     if isinstance(source, Toy) and count > MAX_POINTS // 2:
         raise ValueError(f"--count {count}: at most {MAX_POINTS // 2} points can be judged")
     if isinstance(source, StackedDigits):

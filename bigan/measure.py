@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, final
 
@@ -12,15 +13,21 @@ from bigan.clock import Clock
 from bigan.config import Run
 from bigan.data.contract import Data, Stream
 from bigan.data.decode import empty
+from bigan.data.derived import Derived
+from bigan.data.digits import ColouredDigits, Digits
+from bigan.data.ratings import Held, Ratings
 from bigan.data.stacked import StackedDigits
+from bigan.data.stream import Shards
 from bigan.data.toy import Modes, Toy
 from bigan.folder import RunFolder
-from bigan.look import looking
+from bigan.look import Look, looking
 from bigan.metrics.features import Classifier
 from bigan.metrics.fit import cached_classifier
-from bigan.metrics.judge import FEWEST, Figures, Halves, halves
+from bigan.metrics.judge import FEWEST, Halves, halves
+from bigan.metrics.ranking import CHOOSING, ranking
 from bigan.play import Table
-from bigan.sample import images
+from bigan.sample import CHUNK, images
+from bigan.uses import Recommendation, use
 
 MAX_REAL = 50_000
 MAX_POINTS = 2**16
@@ -31,6 +38,17 @@ MAX_BYTES = 2 * 10**9
 def judged_stream(data: Mapping[str, Any]) -> str:
     """The stream whose images the generated ones are held against: `real`, or else the first."""
     return "real" if "real" in data else next(iter(data))
+
+
+def moved(source: Data, path: Path | None) -> Data:
+    """The data where they lie now; where the run found them unless a path is given."""
+    if path is None:
+        return source
+    if isinstance(source, Derived):
+        of = moved(source.of, path)
+        assert isinstance(of, Shards | StackedDigits | ColouredDigits)
+        return replace(source, of=of)
+    return replace(source, path=str(path)) if isinstance(source, Digits | Ratings) else Shards(path=str(path))
 
 
 def read_data(stream: Stream, features: Path, samples: int, device: torch.device) -> Halves:
@@ -78,11 +96,24 @@ def modes_of(source: Data) -> Modes | None:
     return source.modes() if isinstance(source, Toy) else None
 
 
+def scores_of(look: Look, users: int) -> Tensor:
+    """How much each item suits each user, as the game says it: [users, items] float32, on the CPU.
+
+    Raises:
+        ValueError: if the game recommends nothing.
+    """
+    found = use(look.game, Recommendation, "recommend items")
+    numbers = torch.arange(users, device=look.device).split(CHUNK)
+    parts = [look.used(lambda ctx, some=some: found.scores(ctx, some), len(some), "scores") for some in numbers]
+    return torch.cat(parts).float().cpu()
+
+
 @final
 class Gauge:
     """Measures a run while it trains, as `bigan evaluate` measures what it saved. On one rank, at any time between two rounds.
 
-    The first measurement reads the data, and trains the classifier unless it is kept in the run folder: a minute or so.
+    Of images, the first measurement reads the data, and trains the classifier unless it is kept in the run folder: a minute
+    or so. Rankings are measured on the likings that the data keeps for validation.
 
     Args:
         run: the run.
@@ -93,13 +124,19 @@ class Gauge:
     def __init__(self, run: Run, folder: RunFolder, samples: int) -> None:
         self._source, self._folder, self._samples = run.data[judged_stream(run.data)], folder, samples
         self._data: Halves | None = None
+        self._held: Held | None = None
 
     def check(self, table: Table, clock: Clock) -> None:
         """Refuse at the start what could never be measured.
 
         Raises:
-            ValueError: if the images are too few, or the game samples none.
+            ValueError: if the images are too few, the game samples none, or no likings are kept to rank by.
         """
+        if isinstance(self._source, Ratings):
+            use(table.game, Recommendation, "recommend items")
+            if not self._source.validation:
+                raise ValueError("evaluation.every_kimg: nothing is kept to choose by; set data.real.validation, such as 0.1")
+            return
         if isinstance(self._source, StackedDigits):
             raise ValueError("evaluation.every_kimg: stacked digits are judged by `bigan evaluate` alone; set it to 0")
         if self._samples < FEWEST:
@@ -108,14 +145,27 @@ class Gauge:
             if "images" not in (found := look.samples(1)):
                 raise ValueError(f"evaluation.every_kimg: the game samples {', '.join(found)}, no images; set it to 0")
 
-    def measured(self, table: Table, clock: Clock) -> Figures:
+    def measured(self, table: Table, clock: Clock) -> dict[str, float]:
         """Figures of the averages as they stand; torch's random state, the players and the game's state stay as they are.
+
+        Among them is one of `bigan.distributed.checkpoint.METRICS`.
 
         Raises:
             ValueError: if the data cannot be judged, or the game samples no images.
         """
         with looking(table, clock) as look:
-            if self._data is None:
-                with self._source.open(seed=0) as stream:
-                    self._data = read_data(stream, self._folder.features, self._samples, table.device)
-            return self._data.figures(torch.cat(list(images(look, self._samples, 0))))
+            return self._ranked(look, self._source) if isinstance(self._source, Ratings) else self._pictured(look, table)
+
+    def _pictured(self, look: Look, table: Table) -> dict[str, float]:
+        if self._data is None:
+            with self._source.open(seed=0) as stream:
+                self._data = read_data(stream, self._folder.features, self._samples, table.device)
+        found = self._data.figures(torch.cat(list(images(look, self._samples, 0))))
+        return {"frechet": found.frechet, "precision": found.precision, "recall": found.recall}
+
+    def _ranked(self, look: Look, source: Ratings) -> dict[str, float]:
+        if self._held is None:
+            self._held = source.held()
+        seen, wanted = torch.from_numpy(self._held.liked), torch.from_numpy(self._held.validation)
+        found = ranking(scores_of(look, len(seen)), seen, wanted)
+        return {"miss": 1 - found[f"P@{CHOOSING}"], **found}

@@ -63,11 +63,10 @@ class Ticks:
 
         def measure() -> str:
             try:
-                figures = self._gauge.measured(self._setup.table, clock)
+                metrics = self._gauge.measured(self._setup.table, clock)
             except ValueError as error:
                 self.warn(f"evaluation: {error}")
                 return "{}"
-            metrics = {"frechet": figures.frechet, "precision": figures.precision, "recall": figures.recall}
             self._log({"round": clock.round, "kimg": clock.images / 1000, **metrics})
             told = "  ".join(f"{name} {value:.3f}" for name, value in metrics.items())
             self._since += time.perf_counter() - began  # the rates are those of training

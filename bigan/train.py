@@ -152,7 +152,8 @@ def _rounds(session: Session, setup: Setup, saver: Saver, ticks: Ticks, line: Pr
         return Setback(attempt=clock.attempt, round=clock.round, begun=setup.clock.round, message=message)
     if finished:
         ticks.animate()
-        line.say(f"finished; samples: {grid_path(setup, clock)}")
+        grid = grid_path(setup, clock)
+        line.say(f"finished; samples: {grid}" if grid.exists() else "finished")
         return Ended("complete", f"{clock.images / 1000:g} kimg")
     line.say(f"stopped and saved at {clock.images / 1000:g} kimg; run the same command again to go on")
     return Ended("stopped" if stopping == signal.SIGINT else "preempted", f"{clock.images / 1000:g} kimg")

@@ -30,8 +30,8 @@ from bigan.clock import Clock
 SCHEMA = 1
 """Rises when an older bigan could no longer read what is written; what is only added leaves it as it is."""
 
-METRIC = "frechet"
-"""The metric whose least value is the best."""
+METRICS = ("frechet", "miss")
+"""Metrics whose least value is the best: of a checkpoint, the first that it has."""
 
 INCOMPLETE = ".incomplete"
 MANIFEST = "manifest.json"
@@ -142,8 +142,8 @@ def newest(folder: Path) -> Path | None:
 
 
 def best(folder: Path) -> Path | None:
-    """The checkpoint of the least Fréchet distance among those of which it was measured."""
-    values = [(value, path) for path in candidates(folder) if (value := _value(path)) is not None]
+    """The checkpoint whose metric of `METRICS` is the least, among those of which it was measured."""
+    values = [(metric[1], path) for path in candidates(folder) if (metric := _metric(path)) is not None]
     return min(values)[1] if values else None
 
 
@@ -225,8 +225,8 @@ def _write(checkpoint: Checkpoint, building: Path) -> None:
 
 def _prune(folder: Path, final: Path, keep: int) -> None:
     """Only what was published is deleted for; what cannot be deleted costs room, not the run."""
-    if (leading := best(folder)) is not None:
-        told = {"round": round_of(leading), "metric": METRIC, "value": _value(leading)}
+    if (leading := best(folder)) is not None and (metric := _metric(leading)) is not None:
+        told = {"round": round_of(leading), "metric": metric[0], "value": metric[1]}
         with contextlib.suppress(OSError):
             files.save(folder / BEST, (json.dumps(told) + "\n").encode())
     for old in [path for path in candidates(folder) if round_of(path) <= round_of(final)][keep:]:
@@ -235,9 +235,10 @@ def _prune(folder: Path, final: Path, keep: int) -> None:
                 _remove(old.rename(old.with_name(f"{old.name}.pruned{INCOMPLETE}")))
 
 
-def _value(path: Path) -> float | None:
-    value = ((about(path) or {}).get("metrics") or {}).get(METRIC)
-    return value if isinstance(value, float | int) else None
+def _metric(path: Path) -> tuple[str, float] | None:
+    """By what a checkpoint is chosen, and its value."""
+    metrics = (about(path) or {}).get("metrics") or {}
+    return next(((name, metrics[name]) for name in METRICS if isinstance(metrics.get(name), float | int)), None)
 
 
 def _write_tensors(tensors: dict[str, Tensor], path: Path) -> None:

@@ -68,8 +68,8 @@ def test_a_run_that_is_measured_ends_as_one_that_is_not(here: Path, digits: Path
     assert figures is not None
     card = evaluate(run.home, count=COUNT, seed=0).card
     assert isinstance(card, Card)
-    assert figures.frechet == pytest.approx(card.fake.frechet, rel=1e-4)
-    assert figures.precision == pytest.approx(card.fake.precision, abs=0.1)
+    assert figures["frechet"] == pytest.approx(card.fake.frechet, rel=1e-4)
+    assert figures["precision"] == pytest.approx(card.fake.precision, abs=0.1)
 
 
 class Painter(nn.Module):
@@ -114,7 +114,7 @@ def test_a_game_that_leaves_traces_leaves_none_when_it_is_measured(here: Path, d
     )  # fmt: skip
     before = torch.get_rng_state()
     gauge = Gauge(run, RunFolder(run.home), COUNT)
-    assert gauge.measured(table, Clock(batch=8)).frechet > 0
+    assert gauge.measured(table, Clock(batch=8))["frechet"] > 0
     assert torch.equal(torch.get_rng_state(), before)
     assert (float(painter.forwards), float(state.get_buffer("asked"))) == (0.0, 0.0)
     assert painter.training

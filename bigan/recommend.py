@@ -1,0 +1,50 @@
+"""What a trained run recommends to a user: the items that it scores highest, of those that the user has not rated."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from bigan.data.ratings import Ratings
+from bigan.measure import judged_stream, moved
+from bigan.sample import restore
+from bigan.uses import Recommendation, use
+
+
+class Recommended(NamedTuple):
+    """An item by its name, and its score."""
+
+    item: str
+    score: float
+
+
+def recommend(
+    path: Path, user: str, *, count: int, data: Path | None = None, live: bool = False, at: str | None = None
+) -> list[Recommended]:
+    """Items for a user, the best first; fewer than `count` where the user has rated nearly all.
+
+    Args:
+        path: the run folder.
+        user: as the ratings name it.
+        data: the ratings, where they are not where the run found them; newer ones will do, too.
+        live: take the live weights and not the averages.
+        at: which checkpoint, as in `bigan.checkpoints.chosen`.
+
+    Raises:
+        ValueError: if the run cannot be restored or recommends nothing, its ratings cannot be read, or there is no such user.
+    """
+    if count < 1:
+        raise ValueError(f"--count {count}: at least one item")
+    restored = restore(path, live=live, at=at)
+    look = restored.look
+    found = use(look.game, Recommendation, "recommend items")
+    if user not in found.users:
+        raise ValueError(f"--user {user}: there is no such user; there are {len(found.users)}: {', '.join(found.users[:5])}, …")
+    source = moved(restored.run.data[judged_stream(restored.run.data)], data)
+    assert isinstance(source, Ratings), "users and items come from ratings alone"
+    held = source.held()
+    rated = {held.items[item] for item in held.rated[held.users.index(user)].nonzero()[0]} if user in held.users else {}
+    numbers = torch.tensor([found.users.index(user)], device=look.device)
+    scores = look.used(lambda ctx: found.scores(ctx, numbers), 1, "scores")[0].float().cpu()
+    ranked = [(found.items[item], float(scores[item])) for item in scores.argsort(descending=True, stable=True).tolist()]
+    return [Recommended(item, score) for item, score in ranked if item not in rated][:count]
