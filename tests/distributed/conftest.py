@@ -12,7 +12,8 @@ import pytest
 
 from ..cli.launch import ENVIRONMENT, pack_digits
 
-WORKER = Path(__file__).with_name("worker.py")
+ROOT = Path(__file__).parents[2]
+WORKER = ("-m", "tests.distributed.worker")
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
 
 
@@ -28,7 +29,7 @@ class Played:
 
 def launch(command: Sequence[object], cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     """Run to the end."""
-    return subprocess.run([*map(str, command)], env=ENVIRONMENT, capture_output=True, text=True, timeout=240, cwd=cwd)
+    return subprocess.run([*map(str, command)], env=ENVIRONMENT, capture_output=True, text=True, timeout=600, cwd=cwd)
 
 
 @pytest.fixture(scope="session")
@@ -40,8 +41,8 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def played(tmp_path_factory: pytest.TempPathFactory, digits: Path) -> Played:
     place = tmp_path_factory.mktemp("played")
     one, two = place / "one", place / "two"
-    for command in ([sys.executable, WORKER, one, digits], [*TORCHRUN, WORKER, two, digits, one]):
-        ended = launch(command)
+    for command in ([sys.executable, *WORKER, one, digits], [*TORCHRUN, *WORKER, two, digits, one]):
+        ended = launch(command, cwd=ROOT)
         assert ended.returncode == 0, ended.stdout + ended.stderr
     files = {"one": one / "told 0.json", "two": two / "told 0.json", "second": two / "told 1.json"}
     return Played(digits, one, two, {name: json.loads(file.read_text()) for name, file in files.items()})

@@ -12,8 +12,9 @@ from bigan.distributed.checkpoint import Checkpoint
 from bigan.distributed.group import Alone
 
 from ..cli.launch import bigan, differing, kimg, saved, tree, write_config
+from .cases import BEGUN, CASES, ROUNDS, settings
 from .conftest import TORCHRUN, Played, launch
-from .worker import BEGUN, CASES, ROUNDS, run_to, settings
+from .worker import run_to
 
 BOUND = 1e-6
 """On tensors of size 1 after 20 rounds in float32, whose unit in the last place is 1.2e-7: sums in another order."""
