@@ -59,8 +59,8 @@ def mnist_read(lab: Lab, size: int) -> tuple[Classifier, Tensor, Tensor]:
 
 
 def diversity(images: Tensor, labels: Tensor) -> float:
-    """Root of the mean variance of a pixel over the images of a class."""
-    return float(torch.stack([images[labels == digit].var(0).mean() for digit in labels.unique()]).mean().sqrt())
+    """Mean variance of a pixel over the images of a class."""
+    return float(torch.stack([images[labels == digit].var(0).mean() for digit in labels.unique()]).mean())
 
 
 def regression(real: Tensor, labels: Tensor, asked: Tensor, seed: int) -> Tensor:
@@ -80,18 +80,19 @@ def regression(real: Tensor, labels: Tensor, asked: Tensor, seed: int) -> Tensor
 def captions(lab: Lab) -> list[Figure]:
     if not (SHARED / "mnist").is_dir():
         raise Missing("needs MNIST in ../shared/data/mnist")
-    figures = []
-    for name, mismatch in (("matching-aware", "true"), ("without mismatched pairs", "false")):
-        path = f"data.real.path={SHARED / 'mnist'}"
-        trained = lab.run("configs/captioned_digits.yaml", path, f"game.mismatch={mismatch}", name=name.split()[0])
+    path = f"data.real.path={SHARED / 'mnist'}"
+    aware, plain = (
+        lab.run("configs/captioned_digits.yaml", path, f"game.mismatch={mismatch}", name=f"mismatch-{mismatch}")
+        for mismatch in ("true", "false")
+    )
+    readers = readers_of_captions(aware)
+    figures = [Figure("real images that match by the classifiers", matching_of_data(aware, readers))]
+    for trained, name, line in ((aware, "matching-aware", "> 0.9"), (plain, "without mismatched pairs", "")):
         drawn = trained.restored.look.samples(2000)
-        if mismatch == "true":
-            readers = readers_of_captions(trained)
+        share = matching(readers, drawn["images"], facts_of(trained, drawn["condition"]))
+        figures.append(Figure(f"images that match their caption, {name}", share, line))
+        if trained is aware:
             save_grid(drawn["images"][:64], lab.picture("captioned_digits.png"), columns=16)
-            figures.append(Figure("real images that match by the classifiers", matching_of_data(trained, readers)))
-        facts = facts_of(trained, drawn["condition"])
-        line = "> 0.9" if mismatch == "true" else ""
-        figures.append(Figure(f"images that match their caption, {name}", matching(readers, drawn["images"], facts), line))
     return figures
 
 

@@ -1,0 +1,171 @@
+"""Rows 42, 43, 44 and 46: translation without pairs, held against a map that is known; and what translations are good for."""
+
+import torch
+from torch import Tensor
+
+from bigan.data.digits import COLOURS, NAMES, ColouredDigits
+from bigan.data.stream import Shards
+from bigan.images import to_uint8
+from bigan.measure import read_data
+from bigan.metrics.features import Classifier
+from bigan.metrics.fit import cached_classifier, train_classifier
+from bigan.report.grid import beside_source, save_grid
+from bigan.uses import Translation, use
+from experiments.row import SHARED, WORK, Figure, Lab, Missing, Trained, row
+
+CPU = torch.device("cpu")
+SIZE = 16  # pixels: a turn moves what is seen across the whole image, which six blocks reach at a quarter of it
+TESTED = 2000
+KNOWN = 20_000  # images that a classifier is trained on
+LABELLED, TRANSLATED, CHOICES, NEIGHBOURS = 100, 1000, 5, 3  # of row 46
+
+
+@row("42", "CycleGAN finds a known map without pairs: inverted and turned by 90 degrees")
+def cyclegan(lab: Lab) -> list[Figure]:
+    found, without = (held(lab, train(lab, "cyclegan", *change, name=name), name) for name, change in ARMS.items())
+    return [
+        *found,
+        *without,
+        Figure("error by that without the cycle", found[0].value / without[0].value, "≤ 0.25"),
+    ]
+
+
+ARMS: dict[str, tuple[str, ...]] = {"run": (), "without the cycle": ("game.cycle=0",)}
+
+
+@row("43", "DualGAN on the task of CycleGAN: Wasserstein critics, L1 reconstruction")
+def dualgan(lab: Lab) -> list[Figure]:
+    return held(lab, train(lab, "dualgan", name="dualgan"), "run")
+
+
+@row("44", "StarGAN: digits in five colours by one translator")
+def stargan(lab: Lab) -> list[Figure]:
+    if not (SHARED / "mnist").is_dir():
+        raise Missing("needs MNIST in ../shared/data/mnist")
+    trained = lab.run("configs/coloured_stargan.yaml", f"data.real.path={SHARED / 'mnist'}")
+    data = trained.restored.run.data["real"]
+    assert isinstance(data, ColouredDigits)
+    with data.open(seed=0) as stream:
+        batch = stream.read(0, KNOWN)
+        labels = {"colour": (batch.labels, tuple(COLOURS)), "digit": (batch.attributes[:, 0].long(), NAMES)}
+        readers = {
+            name: cached_classifier(WORK / "features", f"{name}{stream.fingerprint}", batch.images, numbers, names, seed=0)
+            for name, (numbers, names) in labels.items()
+        }
+        unseen = stream.read(KNOWN, TESTED)
+    images, digits = unseen.to(CPU).images, unseen.attributes[:, 0].long()
+    made = {name: translated(trained, name, images) for name in COLOURS}
+    shown = torch.stack([images[:16], *(each[:16] for each in made.values())], 1).flatten(0, 1)
+    save_grid(shown, lab.picture("coloured_stargan.png"), columns=1 + len(COLOURS))
+    told = [readers["colour"].read(to_uint8(each)).predictions == number for number, each in enumerate(made.values())]
+    kept = [readers["digit"].read(to_uint8(each)).predictions == digits for each in made.values()]
+    real = readers["digit"].read(unseen.images).predictions == digits
+    return [
+        Figure("translations that are of the colour that was asked for", share(torch.cat(told)), "> 0.95"),
+        Figure("translations whose digit is kept", share(torch.cat(kept)), "> 0.9"),
+        Figure("digits that are read rightly off real images", share(real)),
+    ]
+
+
+@row("46", "translated images help a k-NN, not a network: few labelled images, and many translated ones")
+def translations_as_data(lab: Lab) -> list[Figure]:
+    earlier = Trained(lab.folder.parent / f"cyclegan-{lab.seed}" / "run")
+    trained = earlier if finished(earlier) else train(lab, "cyclegan", name="run")
+    images, labels = digits(lab, "train")
+    test, wanted = digits(lab, "t10k")
+    test = to_uint8(mapped(test))
+    gains: dict[str, list[float]] = {"k-NN": [], "network": []}
+    for choice in range(CHOICES):
+        order = torch.randperm(len(images), generator=torch.Generator().manual_seed(choice))
+        few, more = order[:LABELLED], order[LABELLED : LABELLED + TRANSLATED]
+        own = to_uint8(mapped(images[few])), labels[few]
+        all_ = torch.cat([own[0], to_uint8(translated(trained, "real", images[more]))]), torch.cat([own[1], labels[more]])
+        for name, judged in (("k-NN", neighbours), ("network", network)):
+            alone, together = (share(judged(*known, test, choice) == wanted) for known in (own, all_))
+            gains[name].append(together - alone)
+    return [
+        figure
+        for name, gain in gains.items()
+        for figure in (
+            Figure(f"accuracy that translations add, {name}", sum(gain) / len(gain)),
+            Figure(f"choices of {CHOICES} in which they add, {name}", sum(value > 0 for value in gain)),
+        )
+    ]
+
+
+def train(lab: Lab, config: str, *changes: str, name: str) -> Trained:
+    """A run on both sides of the map."""
+    path = lab.mnist(SIZE)
+    return lab.run(f"configs/mnist_{config}.yaml", f"data.source.path={path}", f"data.real.of.path={path}", *changes, name=name)
+
+
+def finished(trained: Trained) -> bool:
+    """Whether an experiment has left a whole run there."""
+    if not (trained.home / "checkpoints").is_dir():
+        return False
+    return trained.restored.saved.clock.images >= trained.restored.run.length_kimg * 1000
+
+
+def held(lab: Lab, trained: Trained, name: str) -> list[Figure]:
+    """The error of both ways, as a share of the range of a pixel, and how many digits are still what they were."""
+    images, labels = digits(lab, "t10k")
+    there, back = translated(trained, "real", images), translated(trained, "source", mapped(images))
+    error = ((there - mapped(images)).abs().mean() + (back - images).abs().mean()) / 4
+    classifier = reader(lab)
+    kept = torch.cat([classifier.read(to_uint8(made)).predictions == labels for made in (unmapped(there), back)])
+    save_grid(
+        beside_source({"source": images[:64], "images": there[:64]}),
+        lab.picture(f"mnist_{trained.restored.run.name}.png".replace(" ", "_")), columns=8,
+    )  # fmt: skip
+    of, line = ("", "> 0.9") if name == "run" else (f", {name}", "")
+    return [Figure(f"error of a pixel{of}", float(error)), Figure(f"digits whose class is kept{of}", share(kept), line)]
+
+
+def mapped(images: Tensor) -> Tensor:
+    """What the configs' map makes of images [N, 1, H, W] in [-1, 1]: turned against the clock, and inverted."""
+    return -images.rot90(1, (2, 3))
+
+
+def unmapped(images: Tensor) -> Tensor:
+    """Its inverse."""
+    return -images.rot90(-1, (2, 3))
+
+
+def translated(trained: Trained, to: str, images: Tensor) -> Tensor:
+    """Images [N, …] in [-1, 1], by the way of that name."""
+    it = trained.restored
+    way = use(it.game, Translation, "translate").to(to)
+    made = [
+        it.look.used(lambda ctx, part=part: way.run(ctx, part), len(part), "translate")
+        for part in images.to(it.device).split(250)
+    ]
+    return torch.cat(made).float().cpu()
+
+
+def digits(lab: Lab, split: str) -> tuple[Tensor, Tensor]:
+    """MNIST's images [N, 1, 16, 16] in [-1, 1], and labels [N]."""
+    with Shards(path=str(lab.mnist(SIZE, split))).open(seed=0) as stream:
+        batch = stream.read(0, TESTED).to(CPU)
+        return batch.images, batch.labels
+
+
+def reader(lab: Lab) -> Classifier:
+    """A classifier of digits as they are."""
+    with Shards(path=str(lab.mnist(SIZE))).open(seed=0) as stream:
+        return read_data(stream, WORK / "features", TESTED, CPU).classifier
+
+
+def neighbours(images: Tensor, labels: Tensor, test: Tensor, seed: int) -> Tensor:
+    """What the nearest known images are."""
+    nearest = torch.cdist(test.flatten(1).float(), images.flatten(1).float()).topk(NEIGHBOURS, largest=False).indices
+    return labels[nearest].mode(1).values
+
+
+def network(images: Tensor, labels: Tensor, test: Tensor, seed: int) -> Tensor:
+    """What a small convolutional network says that is trained on the known images."""
+    return train_classifier(images, labels, NAMES, seed).read(test).predictions
+
+
+def share(right: Tensor) -> float:
+    """Of what is true."""
+    return float(right.double().mean())
