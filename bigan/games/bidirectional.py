@@ -32,7 +32,7 @@ class BiGAN:
         critic: of x; what it finds meets a small network's features of z.
         penalties: by x, at pairs (x, E(x)) and (G(z), z); between these there is none, so that R1 and R2 alone are meant.
         critic_steps: how often the critic moves before the coder does.
-        reconstruction: weight of E (x - G(E(x)))², the mean over a sample's values (Li et al., ALICE, 2017, section 3.1).
+        reconstruction: weight of E (x - G(E(x)))², the mean over a sample's values (Li et al., ALICE, 2017).
         features: of x and of z, each, where they meet.
     """
 

@@ -68,7 +68,7 @@ class Semi:
     def critic_loss(self, ctx: Context) -> Terms:
         """Cross-entropy of the labelled; of the rest, that it is of any class, and of the generated, that they are of none.
 
-        The class "generated" has the logit 0, so that D = Z / (Z + 1), Z the sum of the exponents of K logits (section 5.1).
+        The class "generated" has the logit 0, so that D = Z / (Z + 1), Z the sum of the exponents of K logits (section 5).
         """
         labelled = ctx.batch("labelled")
         with torch.no_grad():
