@@ -20,6 +20,8 @@ Work = Callable[[Job, Tick], None]
 """Does one job, and calls its second argument with how much came about since the last call, for the progress."""
 
 _TELL_S = 0.1  # how often a worker tells of its progress: of thousands of images a second each would be a message
+# Ctrl-C that comes after Python has last looked for signals, and before the wait begins, ends no wait: it is seen after this.
+_LOOK_S = 1.0
 # Read when the libraries load, so they must be set before a process begins: of 64 workers each would start 64 threads.
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OPENCV_FOR_THREADS_NUM")
 
@@ -112,7 +114,7 @@ class _Crew:
         """Take what workers tell, until one of them has done its job."""
         before = len(self._busy)
         while len(self._busy) == before:
-            for connection in wait(self._busy):
+            for connection in wait(self._busy, _LOOK_S):
                 assert isinstance(connection, Connection)
                 with self._told():
                     message = connection.recv()

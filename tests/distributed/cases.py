@@ -118,7 +118,7 @@ CASES: Mapping[str, tuple[dict[str, Any], dict[str, Any], int, int | None]] = {
     "CycleGAN, ZeRO 1": (CYCLEGAN, SLOW, 1, 2),
     "StarGAN, ZeRO 0": (STARGAN, SLOW, 0, 2),
     "captions, micro-batches, ZeRO 0": (CAPTIONED, SLOW, 0, 2),
-    "InfoGAN, ZeRO 1": (INFOGAN, SLOW_9, 1, None),
+    "InfoGAN, ZeRO 1": (INFOGAN, SLOW, 1, None),
     "BiGAN, micro-batches, ZeRO 0": (BIGAN, SLOW, 0, 2),
     "feature matching, ZeRO 1": (SEMI, SLOW, 1, None),
     "IRGAN, ZeRO 0": (IRGAN, SGD_0, 0, 2),

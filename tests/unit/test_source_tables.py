@@ -41,10 +41,10 @@ def test_a_table_gives_labels_attributes_and_captions(tmp_path: Path) -> None:
 def test_a_table_may_be_tabs_and_paths_alone(tmp_path: Path, name: str) -> None:
     source = open_source(str(table(tmp_path, f"\ufeff{name}\r\nim/0.png\r\nim/1.png\r\n", "list.tsv")))
     assert (source.classes, source.attributes) == ((), ())
-    assert [(item.key, *item[2:]) for item in source] == [("im/0.png", None, None, None), ("im/1.png", None, None, None)]
+    assert [(item.key, *item[2:5]) for item in source] == [("im/0.png", None, None, None), ("im/1.png", None, None, None)]
     source = open_source(str(table(tmp_path, f"{name}\tclass\ttext\nim/0.png\t3\ta, b\nim/1.png\t0\tc\n", "list.tsv")))
     assert source.classes == ("0", "1", "2", "3")
-    assert [item[2:] for item in source] == [(3, None, "a, b"), (0, None, "c")]
+    assert [item[2:5] for item in source] == [(3, None, "a, b"), (0, None, "c")]
 
 
 def test_a_tables_missing_image_fails_alone_and_a_changed_cell_is_another_source(tmp_path: Path) -> None:
@@ -125,7 +125,7 @@ def test_parquet_files_of_hugging_face(tmp_path: Path) -> None:
     assert source.items[7].key == "data/train-00001-of-00002.parquet/000002"
     for row, item in enumerate(source):
         assert is_picture(item, row)
-        assert item[2:] == (row % 2, (row % 3 == 0, row / 2), f"number {row}")
+        assert item[2:5] == (row % 2, (row % 3 == 0, row / 2), f"number {row}")
     for item in reversed(source.items):
         assert is_picture(item, source.items.index(item))
     for split in ("validation", "val"):
@@ -147,9 +147,9 @@ def test_one_parquet_file_and_bare_bytes(tmp_path: Path) -> None:
         open_source(str(path), split="train")
     unknown = open_source(str(parquet(tmp_path / "y.parquet", label=[-1] * 5, caption=None, Smiling=None, age=None)))
     assert (unknown.classes, unknown.attributes) == ((), ())
-    assert [item[2:] for item in unknown] == [(None, None, None)] * 5
+    assert [item[2:5] for item in unknown] == [(None, None, None)] * 5
     bare = open_source(str(parquet(tmp_path / "z.parquet", label=None, caption=None, Smiling=None, age=None)))
-    assert [item[2:] for item in bare] == [(None, None, None)] * 5
+    assert [item[2:5] for item in bare] == [(None, None, None)] * 5
 
 
 def test_only_the_wanted_row_group_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
