@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from bigan.images import from_uint8
 from bigan.spec import ArraySpec, DataSpec, ImageSpec, image_shape, modelled
 
 __all__ = ["ArraySpec", "Batch", "DataSpec", "ImageSpec", "image_shape", "modelled"]
@@ -80,4 +81,4 @@ class Batch:
 def _scaled(tensor: Tensor) -> Tensor:
     if tensor.dtype != torch.uint8:
         return tensor
-    return tensor.contiguous(memory_format=torch.channels_last).float().div_(127.5).sub_(1.0)
+    return from_uint8(tensor.contiguous(memory_format=torch.channels_last))

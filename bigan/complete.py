@@ -2,17 +2,14 @@
 
 from pathlib import Path
 
-import numpy as np
 import torch
-from PIL import ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-from bigan.data.fit import fitted, only_bombs_are_heard
-from bigan.data.sources.base import one_line, open_image
-from bigan.images import to_uint8
+from bigan.images import from_uint8, to_uint8
 from bigan.look import Look
 from bigan.report.grid import save_image
 from bigan.sample import restore
+from bigan.user_images import read_image
 from bigan.uses import Completion, use
 
 SIDES = ("left", "right", "top", "bottom")
@@ -41,9 +38,9 @@ def complete(
     restored = restore(path, live=live, at=at)
     by = use(restored.game, Completion, "complete images; one of kind bigan does")
     channels, height, width = by.shape
-    pixels, was = _read(image, channels, (height, width))
+    pixels, was = read_image(image, channels, (height, width))
     missing = _missing(mask, image, was, (height, width))
-    completed = filled(restored.look, by, pixels, missing, steps=steps, seed=seed)
+    completed = filled(restored.look, by, pixels[None], missing, steps=steps, seed=seed)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         save_image(completed[0].permute(1, 2, 0).numpy(), out)
@@ -64,7 +61,7 @@ def filled(look: Look, by: Completion, pixels: Tensor, missing: Tensor, *, steps
     Raises:
         ValueError: if the game makes NaN or infinity of what is missing.
     """
-    images = (pixels.float() / 127.5 - 1).to(look.device)
+    images = from_uint8(pixels).to(look.device)
     observed = ~missing.to(look.device)
     made = look.used(lambda ctx: by.complete(ctx, images, observed, steps), len(pixels), "complete", seed=seed)
     return torch.where(missing, to_uint8(torch.where(observed, images, made.float())), pixels)
@@ -94,25 +91,11 @@ def _painted(mask: str, image: Path, was: tuple[int, int], size: tuple[int, int]
     """White of a picture; where it is resized as the image is, what is more white than black."""
     if not Path(mask).exists():
         raise ValueError(f"--mask {mask}: there is no such file; give one, or {', '.join(SIDES)}")
-    painted, sides = _read(Path(mask), 1, size)
+    painted, sides = read_image(Path(mask), 1, size)
     if sides not in (was, size):
         raise ValueError(f"--mask {mask}: is {_told(sides)}, and {image} is {_told(was)}; they must be alike")
-    return painted >= 128
+    return painted[None] >= 128
 
 
 def _told(sides: tuple[int, int]) -> str:
     return f"{sides[0]}x{sides[1]}"
-
-
-def _read(path: Path, channels: int, size: tuple[int, int]) -> tuple[Tensor, tuple[int, int]]:
-    """A picture as the run's images are, [1, C, H, W] uint8, and the (height, width) that it had."""
-    try:
-        with only_bombs_are_heard():
-            picture = ImageOps.exif_transpose(open_image(str(path)))
-            array = np.asarray(fitted(picture, channels, size))
-    except UnidentifiedImageError:
-        raise ValueError(f"{path}: is no image") from None
-    except Exception as error:  # a broken file raises whatever its decoder does
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else one_line(error)
-        raise ValueError(f"{path}: cannot be read as an image ({reason})") from None
-    return torch.from_numpy(array.copy()).view(1, *size, channels).permute(0, 3, 1, 2), (picture.height, picture.width)

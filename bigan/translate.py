@@ -4,16 +4,14 @@ import os
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
-import numpy as np
 import torch
-from torch import Tensor
 
-from bigan.data.fit import fitted, only_bombs_are_heard
-from bigan.data.sources.base import open_image
 from bigan.data.sources.tree import list_folder
+from bigan.images import from_uint8
 from bigan.look import Look
 from bigan.report.grid import pixels, save_image
 from bigan.sample import restore
+from bigan.user_images import read_image
 from bigan.uses import Translation, Way, use
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
@@ -54,22 +52,6 @@ def translate(
     return tuple(target for _, target in files)
 
 
-def read_image(path: Path, shape: tuple[int, int, int]) -> Tensor:
-    """An image of any size as one of (C, H, W) in [-1, 1], [C, H, W].
-
-    Raises:
-        ValueError: if the file is no image that can be read.
-    """
-    channels, height, width = shape
-    try:
-        with only_bombs_are_heard():
-            image = fitted(open_image(str(path)), channels, (height, width))
-    except Exception as error:  # Pillow's decoders raise all sorts on broken files
-        raise ValueError(f"{path}: cannot be read as an image ({error})") from None
-    values = torch.from_numpy(np.asarray(image).reshape(height, width, channels).copy()).permute(2, 0, 1)
-    return values.float().div(127.5).sub(1.0)
-
-
 def _files(source: Path, out: Path) -> list[tuple[Path, Path]]:
     """Which image becomes which."""
     if not os.path.exists(source):
@@ -97,7 +79,9 @@ def _files(source: Path, out: Path) -> list[tuple[Path, Path]]:
 
 
 def _translate(look: Look, way: Way, files: Sequence[tuple[Path, Path]]) -> None:
-    images = torch.stack([read_image(source, way.shape) for source, _ in files]).to(look.device)
+    channels, *size = way.shape
+    read = [read_image(source, channels, (size[0], size[1]))[0] for source, _ in files]
+    images = from_uint8(torch.stack(read)).to(look.device)
     made = look.used(lambda ctx: way.run(ctx, images), len(files), "translate")
     for (_, target), image in zip(files, pixels(made), strict=True):
         try:

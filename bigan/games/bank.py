@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from bigan.game import Context, Round
+from bigan.images import from_uint8, rounded
 
 PICTURES = 64
 """How many images a bank holds."""
@@ -33,7 +34,7 @@ class Bank(nn.Module):
         if ctx.clock.images < self.size:
             for name, value in rows.items():
                 uint8 = self.get_buffer(name).dtype == torch.uint8
-                ctx.keep(f"bank.{name}", value.add(1).mul(127.5).round().to(torch.uint8) if uint8 else value)
+                ctx.keep(f"bank.{name}", rounded(value) if uint8 else value)
 
     def put(self, played: Round, move: str) -> None:
         """In `Game.after`: take what was offered in that move, of its first repetition."""
@@ -48,4 +49,4 @@ class Bank(nn.Module):
         """Name → rows [count, …] of those that are there, the same row of each name; zeros before the first round."""
         rows = ctx.integers("bank", max(1, min(self.size, ctx.clock.images)))
         drawn = {name: buffer[rows] for name, buffer in self.named_buffers()}
-        return {name: value.float() / 127.5 - 1 if value.dtype == torch.uint8 else value for name, value in drawn.items()}
+        return {name: from_uint8(value) if value.dtype == torch.uint8 else value for name, value in drawn.items()}

@@ -18,6 +18,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from bigan.images import from_uint8
+
 VERSION = 1  # of the network and of its training; a new one makes every cached classifier anew
 FEATURES = 64
 LONGEST_SHORT_SIDE = 64  # pixels; larger images are averaged down to it, as the work grows with their area
@@ -119,7 +121,7 @@ class Classifier:
         device = self.network.scale.device
         features, predictions = [], []
         for chunk in images.split(batch):
-            pooled = self.network.pooled(scaled(chunk.to(device)))
+            pooled = self.network.pooled(from_uint8(chunk.to(device)))
             features.append((pooled * self.network.scale).cpu())
             predictions.append(self.network.head(pooled).argmax(1).cpu())
         return Reading(torch.cat(features), torch.cat(predictions))
@@ -170,11 +172,6 @@ def untrained(channels: int, logits: int, generator: torch.Generator) -> Network
             nn.init.normal_(layer.weight, 0.0, FEATURES**-0.5, generator=generator)
             nn.init.zeros_(layer.bias)
     return network.to(memory_format=torch.channels_last)
-
-
-def scaled(images: Tensor) -> Tensor:
-    """uint8 0 … 255 → float32 in [-1, 1]."""
-    return images.float().div_(127.5).sub_(1.0)
 
 
 def check_images(images: Tensor, shape: tuple[int, int, int] | None = None) -> None:

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from bigan.metrics.features import VERSION, Classifier, Network, Task, Training, check_images, scaled, untrained
+from bigan.images import from_uint8
+from bigan.metrics.features import VERSION, Classifier, Network, Task, Training, check_images, untrained
 
 MAX_SAMPLES = 20_000  # images trained on at most; the features hardly gain from more in so few steps
 FEWEST = 20  # images, so that a tenth is two
@@ -122,7 +123,7 @@ class _Dataset:
 
     def batch(self, rows: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
         """Images [n, C, H, W] in [-1, 1] and targets [n]; n is four times the rows for the rotations."""
-        images = scaled(self.images[rows].to(device))
+        images = from_uint8(self.images[rows].to(device))
         if self.labels is not None:
             return images, self.labels[rows].to(device)
         square = _central_square(images)
@@ -193,6 +194,6 @@ def _accuracy(network: Network, dataset: _Dataset, rows: Tensor) -> float:
 def _scale_features(network: Network, dataset: _Dataset, rows: Tensor) -> None:
     """Let the features' mean variance be 1: the scale that training happens to end with should not scale the figures."""
     device = network.scale.device
-    chunks = [network.pooled(scaled(dataset.images[chunk].to(device))) for chunk in rows.split(BATCH)]
+    chunks = [network.pooled(from_uint8(dataset.images[chunk].to(device))) for chunk in rows.split(BATCH)]
     variance = torch.cat(chunks).double().var(0).mean()
     network.scale.copy_(variance.clamp_min(1e-12).rsqrt())

@@ -138,7 +138,7 @@ def test_what_cannot_be_is_one_line(there: Path) -> None:
             "--to=crimson",
         ),
         (("--to", "'paris'", "real and source"), "runs/cyclegan", good, there / "o.png", "--to=paris"),
-        (("broken.png: cannot be read as an image",), "runs/cyclegan", broken, there / "o.png"),
+        (("broken.png: is no image",), "runs/cyclegan", broken, there / "o.png"),
         (("nowhere.png: no such image",), "runs/cyclegan", there / "nowhere.png", there / "o.png"),
         (("empty: has no images",), "runs/cyclegan", there / "empty", there / "o"),
         (("both become a.png",), "runs/cyclegan", there / "twice", there / "o"),
