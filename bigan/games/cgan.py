@@ -16,7 +16,7 @@ from bigan.games.contest import check_penalties, contest, mean_over, observe, pe
 from bigan.latents import Latent, Normal
 from bigan.networks import Critic, Generator, group
 from bigan.networks.dcgan import DCGANCritic, DCGANGenerator
-from bigan.networks.joint import Conditioned, Headed, conditional_critic, headed
+from bigan.networks.joint import Conditioned, both, conditional_critic, headed
 from bigan.objectives import NonSaturating, Objective
 from bigan.penalties import Penalty, way
 from bigan.precision import wide
@@ -168,8 +168,6 @@ class CGAN:
         """Logits [N], and the classifier's term."""
         assert given.loss is not None
         assert given.right is not None
-        critic = ctx.players["critic"]
-        assert isinstance(critic, Headed)
-        logits, outputs = critic.both(samples)
+        logits, outputs = both(ctx.players["critic"], samples)
         ctx.observe(f"classifier_accuracy({name})", given.right(outputs.detach(), condition))
         return wide(logits), self.weight * given.loss(outputs, condition).mean()

@@ -55,11 +55,11 @@ class Edits:
 
         def to(text: str) -> Way:
             name, _, amount = text.partition("=")
-            number = position(name, attributes, "attribute", "--to")
+            number = position(name, attributes, "attribute", text)
             try:
                 strength = float(amount or "1")
             except ValueError:
-                raise ValueError(f"--to {text}: {amount!r} is no number") from None
+                raise ValueError(f"{text}: {amount!r} is no number") from None
             return Way(shape, lambda ctx, images: self.edit(ctx, given, images, strength * codes.direction(number)))
 
         return replace(

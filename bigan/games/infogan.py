@@ -15,7 +15,7 @@ from bigan.games.contest import Outcome, check_penalties, contest, mean_over, ob
 from bigan.latents import Latent, Normal
 from bigan.networks import Critic, Generator, group
 from bigan.networks.dcgan import DCGANCritic, DCGANGenerator
-from bigan.networks.joint import Headed, headed
+from bigan.networks.joint import both, headed
 from bigan.objectives import NonSaturating, Objective
 from bigan.penalties import Penalty, way
 from bigan.precision import wide
@@ -93,10 +93,10 @@ class InfoGAN:
 
     def critic_loss(self, ctx: Context) -> Terms:
         """D's loss and -λ L_I of Q, which stands on the same trunk."""
-        codes, critic, real = self.codes(ctx), _both(ctx), ctx.batch("real").modelled
+        codes, critic, real = self.codes(ctx), ctx.players["critic"], ctx.batch("real").modelled
         with torch.no_grad():
             fake = self.generate(ctx, codes)
-        logits, said = critic.both(fake)
+        logits, said = both(critic, fake)
         if self.penalties:
             outcome = contest(
                 critic, self.objective, self.penalties, ctx.draws, ctx.step, real, fake, mean=mean_over(ctx, self.objective)
@@ -109,8 +109,8 @@ class InfoGAN:
 
     def generator_loss(self, ctx: Context) -> Terms:
         """The objective's generator loss and -λ L_I of the generator (equation 6)."""
-        codes, critic, against = self.codes(ctx), _both(ctx), None
-        logits, said = critic.both(self.generate(ctx, codes))
+        codes, critic, against = self.codes(ctx), ctx.players["critic"], None
+        logits, said = both(critic, self.generate(ctx, codes))
         if self.objective.pairs:
             with torch.no_grad():
                 against = wide(critic(ctx.batch("real").modelled))
@@ -180,12 +180,6 @@ class InfoGAN:
             return self.sample(ctx, name, drawn)
 
         return sample
-
-
-def _both(ctx: Context) -> Headed:
-    critic = ctx.players["critic"]
-    assert isinstance(critic, Headed)
-    return critic
 
 
 def _whole(part: str, count: int) -> int:

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from bigan.batch import DataSpec, image_shape
 from bigan.conditions import Attributes, Given, Label, swapped
@@ -15,7 +15,7 @@ from bigan.game import Context, Game, Move, Samples, Terms
 from bigan.games.bank import PICTURES, Bank
 from bigan.games.contest import check_penalties, contest, observe
 from bigan.networks import Critic, Translator, group
-from bigan.networks.joint import Conditioned, Headed, headed
+from bigan.networks.joint import Conditioned, both, headed
 from bigan.networks.patch import PatchCritic
 from bigan.networks.resnet import ResNetTranslator
 from bigan.objectives import Objective, Wasserstein
@@ -98,7 +98,7 @@ class StarGAN:
             fake = ctx.players["generator"](real, other)
         outcome = contest(critic, self.objective, self.penalties, ctx.draws, ctx.step, real, fake)
         observe(ctx, self.objective, outcome)
-        _, classes = _both(critic, real)
+        _, classes = both(critic, real)
         return outcome.terms | {"classification": self._classification(ctx, given, classes, condition)}
 
     def generator_loss(self, ctx: Context, given: Given) -> Terms:
@@ -107,7 +107,7 @@ class StarGAN:
         condition = given.read(ctx.batch("real"))
         other = swapped(condition)
         fake = generator(real, other)
-        logits, classes = _both(ctx.players["critic"], fake)
+        logits, classes = both(ctx.players["critic"], fake)
         return {
             "adversarial": self.objective.generator(wide(logits)),
             "classification": self._classification(ctx, given, classes, other),
@@ -141,15 +141,10 @@ class StarGAN:
             named = torch.stack(alone).bool().any(0)
 
         def run(ctx: Context, images: Tensor) -> Tensor:
-            _, classes = _both(ctx.players["critic"], images)
+            _, classes = both(ctx.players["critic"], images)
             condition = chosen.to(images.device).expand(len(images), *chosen.shape)
             if not named.all():
                 condition = torch.where(named.to(images.device), condition, (classes > 0).to(condition.dtype))
             return ctx.players["generator"](images, condition)
 
         return run
-
-
-def _both(critic: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
-    assert isinstance(critic, Headed)
-    return critic.both(images)

@@ -103,6 +103,12 @@ class Headed(nn.Module):
         return self.head(features), self.other(features)
 
 
+def both(critic: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
+    """`Headed.both` of a game's critic, which is known as a module alone."""
+    assert isinstance(critic, Headed)
+    return critic.both(x)
+
+
 @kind(Headed, parts=lambda critic: [("trunk", critic.trunk), ("head", critic.head)])
 def _headed(critic: Headed, x: Tensor, trace: Trace) -> tuple[Tensor, Pull]:
     return trace.chain((critic.trunk, critic.head), x)

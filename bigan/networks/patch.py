@@ -20,7 +20,6 @@ class PatchCritic:
         layers: that halve the image; a patch has 16, 34, 70 pixels a side with 1, 2, 3 of them.
         norm: of all layers but the first and the last. "none" is what a gradient penalty is cheapest with.
         spectral_norm: divide every weight by its largest singular value.
-        minibatch: none, each patch is judged alone.
     """
 
     kind: Literal["patch"] = "patch"
@@ -28,7 +27,10 @@ class PatchCritic:
     layers: Count = 3
     norm: Norm = "instance"
     spectral_norm: bool = False
-    minibatch: None = None
+
+    @property
+    def minibatch(self) -> None:
+        """None: each patch is judged alone."""
 
     def build(self, shape: tuple[int, ...], outputs: int | None = None) -> nn.Module:
         """The network: images [N, C, H, W] → logits [N, h, w], or the patches' mean [N, outputs] of as many outputs.

@@ -60,7 +60,7 @@ def test_an_encoder_learns_from_what_is_generated_and_leaves_codes_of_what_is_re
     assert one.shape == batch.images.shape
     assert not torch.allclose(one, other)
     assert use(game, Chosen, "").given("3")(after)["condition"].tolist() == [3] * 8
-    with pytest.raises(ValueError, match="--to: there is no attribute 'rihgt'; there is right"):
+    with pytest.raises(ValueError, match=r"^rihgt: there is no attribute 'rihgt'; there is right"):
         use(game, Translation, "").to("rihgt")
     with pytest.raises(ValueError, match="'far' is no number"):
         use(game, Translation, "").to("right=far")

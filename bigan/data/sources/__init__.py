@@ -83,7 +83,6 @@ def open_source(
             - the word "digits".
         split: of a set that has some: "train" (mostly the default), "test", "val", "t10k", ….
         limit: take only so many images, spread evenly over the source so that every class keeps its share.
-
         halves: each image is two, side by side: what the left half is, "images" or "source".
         partners: another source, of the images' partners by name; its split is the same one.
 
