@@ -1,49 +1,23 @@
 """Rows 32 and 33: codes that are read off samples (InfoGAN), and codes of what is given (BiGAN), on MNIST."""
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor
 
-from bigan.data.stream import Shards
 from bigan.game import Context
 from bigan.games.bidirectional import BiGAN
 from bigan.images import to_uint8
-from bigan.metrics.features import Classifier
-from bigan.metrics.fit import cached_classifier
 from bigan.report.grid import save_grid
 from bigan.uses import Chosen, Completion, use
-from experiments.row import WORK, Figure, Lab, Trained, row
+from experiments.digits import digits, judge
+from experiments.row import Figure, Lab, Trained, row
 
+SIZE = 32
 SAMPLES = 5000
 HELD_OUT = 2000
 FEATURES = 50  # of E(x), where it is asked for features; completion wants so few that E(x) cannot hold halves that do not fit
 CHAINS = 16
 STEPS = 5
 ROWS = 250  # images whose distances to all others are held at a time
-_CPU = torch.device("cpu")
-
-
-class Digits(NamedTuple):
-    """MNIST: images [N, 1, H, W] in [-1, 1] and labels [N]."""
-
-    images: Tensor
-    labels: Tensor
-
-
-def digits(lab: Lab, split: str, count: int = 60_000) -> Digits:
-    with Shards(path=str(lab.mnist(split=split))).open(seed=0) as stream:
-        batch = stream.read(0, min(count, stream.spec.samples)).to(_CPU)
-    return Digits(batch.images.contiguous(), batch.labels)
-
-
-def classifier(lab: Lab) -> Classifier:
-    """Of MNIST, trained once for all seeds."""
-    with Shards(path=str(lab.mnist())).open(seed=0) as stream:
-        real = stream.read(0, 20_000)
-        return cached_classifier(
-            WORK / "features", stream.fingerprint, real.images, real.labels, stream.spec.classes, seed=0, device=_CPU
-        )
 
 
 def purity(categories: Tensor, classes: Tensor) -> float:
@@ -55,7 +29,7 @@ def purity(categories: Tensor, classes: Tensor) -> float:
 
 @row("32", "InfoGAN on MNIST")
 def infogan(lab: Lab) -> list[Figure]:
-    data, judge = f"data.real.path={lab.mnist()}", classifier(lab)
+    data, reader = f"data.real.path={lab.mnist(SIZE)}", judge(lab, SIZE)
     runs = {
         name: lab.run("configs/mnist_infogan.yaml", data, f"game.weight={weight}", name=f"weight{weight}")
         for name, weight in (("", 1.0), (", λ = 0", 0.0))
@@ -63,7 +37,7 @@ def infogan(lab: Lab) -> list[Figure]:
     figures = []
     for name, trained in runs.items():
         parts = [trained.restored.look.samples(500, start=start) for start in range(0, SAMPLES, 500)]
-        classes = judge.read(to_uint8(torch.cat([part["images"] for part in parts]))).predictions
+        classes = reader.read(to_uint8(torch.cat([part["images"] for part in parts]))).predictions
         categories = torch.cat([part["categories"] for part in parts])[:, 0]
         mixed = categories[torch.randperm(len(categories), generator=torch.Generator().manual_seed(lab.seed))]
         figures += [
@@ -95,7 +69,7 @@ def nearest(of: Tensor, among: Tensor) -> Tensor:
 
 @row("33", "BiGAN: 1-NN on E(x)")
 def bigan_codes(lab: Lab) -> list[Figure]:
-    train, test = digits(lab, "train"), digits(lab, "t10k", HELD_OUT)
+    train, test = digits(lab, SIZE), digits(lab, SIZE, "t10k", HELD_OUT)
     found = {"pixels": (test.images, train.images)}
     for name, weight in (("E(x)", 10), ("E(x), by pairs alone", 0)):
         changes = (f"game.reconstruction={weight}", f"game.generator.latent={FEATURES}")
@@ -109,7 +83,7 @@ def bigan_codes(lab: Lab) -> list[Figure]:
 
 @row("33", "BiGAN: completing half an image")
 def bigan_completion(lab: Lab) -> list[Figure]:
-    train, test = digits(lab, "train").images, digits(lab, "t10k", HELD_OUT // 2).images
+    train, test = digits(lab, SIZE).images, digits(lab, SIZE, "t10k", HELD_OUT // 2).images
     trained = _bigan(lab, name="completing")
     observed = torch.ones_like(test, dtype=torch.bool)
     half = test.shape[3] // 2
@@ -141,7 +115,7 @@ def bigan_completion(lab: Lab) -> list[Figure]:
 
 
 def _bigan(lab: Lab, *changes: str, name: str) -> Trained:
-    return lab.run("configs/mnist_bigan.yaml", f"data.real.path={lab.mnist()}", *changes, name=name)
+    return lab.run("configs/mnist_bigan.yaml", f"data.real.path={lab.mnist(SIZE)}", *changes, name=name)
 
 
 def _encoded(trained: Trained, images: Tensor) -> Tensor:

@@ -13,15 +13,14 @@ from bigan.data.digits import NAMES, CaptionedDigits, caption
 from bigan.data.pack import pack
 from bigan.data.sources.base import Item, Source, fingerprint
 from bigan.data.sources.idx import open_idx
-from bigan.data.stream import Shards
 from bigan.images import to_uint8
-from bigan.measure import read_data
 from bigan.metrics.features import Classifier
 from bigan.metrics.fit import cached_classifier
 from bigan.networks.dcgan import DCGANGenerator
 from bigan.networks.text import tokens
 from bigan.report.grid import save_grid
 from bigan.uses import Translation, use
+from experiments.digits import digits, judge
 from experiments.row import SHARED, WORK, Figure, Lab, Missing, Trained, row
 
 CPU = torch.device("cpu")
@@ -32,7 +31,7 @@ KNOWN = 20_000  # images that a classifier of captions is trained on
 @row("30", "conditional GAN, and why regression averages")
 def conditional(lab: Lab) -> list[Figure]:
     trained = lab.run("configs/mnist_cgan.yaml", f"data.real.path={lab.mnist(32)}")
-    classifier, real, labels = mnist_read(lab, 32)
+    real, labels = digits(lab, 32, count=KNOWN)
     drawn = trained.restored.look.samples(SAMPLES)
     images, asked = drawn["images"], drawn["condition"]
     regressed = regression(real, labels, asked, lab.seed)
@@ -41,21 +40,13 @@ def conditional(lab: Lab) -> list[Figure]:
     save_grid(
         torch.cat([regressed[asked == digit][:2] for digit in range(10)]), lab.picture("mnist_regression.png"), columns=20
     )
-    told = classifier.read(to_uint8(images)).predictions
+    told = judge(lab, 32).read(to_uint8(images)).predictions
     usual = diversity(real, labels)
     return [
         Figure("images that are of the class that was asked for", float((told == asked).double().mean()), "> 0.95"),
         Figure("diversity within a class by the data's", diversity(images, asked) / usual, "≥ 0.5"),
         Figure("the same of a regression", diversity(regressed, asked) / usual, "≤ 0.05"),
     ]
-
-
-def mnist_read(lab: Lab, size: int) -> tuple[Classifier, Tensor, Tensor]:
-    """A classifier of MNIST, and training images [N, 1, size, size] in [-1, 1] with their labels [N]."""
-    with Shards(path=str(lab.mnist(size))).open(seed=0) as stream:
-        classifier = read_data(stream, WORK / "features", SAMPLES, CPU).classifier
-        batch = stream.read(0, KNOWN).to(CPU)
-        return classifier, batch.images, batch.labels
 
 
 def diversity(images: Tensor, labels: Tensor) -> float:
@@ -149,11 +140,9 @@ def matching_of_data(trained: Trained, readers: tuple[Classifier, Classifier]) -
 def edits(lab: Lab) -> list[Figure]:
     folder, line = thick_or_thin(lab)
     trained = lab.run("configs/digits_edits.yaml", f"data.real={{path: {folder}}}")
-    classifier = mnist_read(lab, 32)[0]
-    with Shards(path=str(lab.mnist(32, "t10k"))).open(seed=0) as stream:
-        batch = stream.read(0, SAMPLES).to(CPU)
-    thin = thickness(batch.images) < line
-    images, labels = batch.images[thin][:1000], batch.labels[thin][:1000]
+    classifier, test = judge(lab, 32), digits(lab, 32, "t10k", SAMPLES)
+    thin = thickness(test.images) < line
+    images, labels = test.images[thin][:1000], test.labels[thin][:1000]
     look, figures = trained.restored.look, []
     shown = [images[:16]]
     for strength, flipped_line, kept_line in ((0.0, "", ""), (1.0, "", ""), (STRENGTH, "> 0.8", "> 0.8")):

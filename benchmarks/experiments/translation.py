@@ -4,13 +4,11 @@ import torch
 from torch import Tensor
 
 from bigan.data.digits import COLOURS, NAMES, ColouredDigits
-from bigan.data.stream import Shards
 from bigan.images import to_uint8
-from bigan.measure import read_data
-from bigan.metrics.features import Classifier
 from bigan.metrics.fit import cached_classifier, train_classifier
 from bigan.report.grid import beside_source, save_grid
 from bigan.uses import Translation, use
+from experiments.digits import digits, judge
 from experiments.row import SHARED, WORK, Figure, Lab, Missing, Trained, row
 
 CPU = torch.device("cpu")
@@ -65,8 +63,8 @@ def stargan(lab: Lab) -> list[Figure]:
 def translations_as_data(lab: Lab) -> list[Figure]:
     earlier = Trained(lab.folder.parent / f"cyclegan-{lab.seed}" / "run")
     trained = earlier if finished(earlier) else train(lab, "cyclegan", name="run")
-    images, labels = digits(lab, "train")
-    test, wanted = digits(lab, "t10k")
+    images, labels = digits(lab, SIZE, count=KNOWN)
+    test, wanted = digits(lab, SIZE, "t10k", TESTED)
     test = to_uint8(mapped(test))
     gains: dict[str, list[float]] = {"k-NN": [], "network": []}
     for choice in range(CHOICES):
@@ -102,10 +100,10 @@ def finished(trained: Trained) -> bool:
 
 def held(lab: Lab, trained: Trained, picture: str, of: str = "") -> list[Figure]:
     """The error of both ways, as a share of the range of a pixel, and how many digits are still what they were."""
-    images, labels = digits(lab, "t10k")
+    images, labels = digits(lab, SIZE, "t10k", TESTED)
     there, back = translated(trained, "real", images), translated(trained, "source", mapped(images))
     error = ((there - mapped(images)).abs().mean() + (back - images).abs().mean()) / 4
-    classifier = reader(lab)
+    classifier = judge(lab, SIZE)
     kept = torch.cat([classifier.read(to_uint8(made)).predictions == labels for made in (unmapped(there), back)])
     beside = beside_source({"source": images[:64], "images": there[:64]})
     save_grid(beside, lab.picture(f"mnist_{picture}.png"), columns=8)
@@ -132,19 +130,6 @@ def translated(trained: Trained, to: str, images: Tensor) -> Tensor:
         for part in images.to(it.device).split(250)
     ]
     return torch.cat(made).float().cpu()
-
-
-def digits(lab: Lab, split: str) -> tuple[Tensor, Tensor]:
-    """MNIST's images [N, 1, 16, 16] in [-1, 1], and labels [N]."""
-    with Shards(path=str(lab.mnist(SIZE, split))).open(seed=0) as stream:
-        batch = stream.read(0, TESTED).to(CPU)
-        return batch.images, batch.labels
-
-
-def reader(lab: Lab) -> Classifier:
-    """A classifier of digits as they are."""
-    with Shards(path=str(lab.mnist(SIZE))).open(seed=0) as stream:
-        return read_data(stream, WORK / "features", TESTED, CPU).classifier
 
 
 def neighbours(images: Tensor, labels: Tensor, test: Tensor, seed: int) -> Tensor:

@@ -1,0 +1,33 @@
+"""MNIST as several rows read it: images with their labels, and the classifier that judges digits, trained once for all."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from bigan.data.stream import Shards
+from bigan.measure import read_data
+from bigan.metrics.features import Classifier
+from experiments.row import WORK, Lab
+
+_CPU = torch.device("cpu")
+
+
+class Digits(NamedTuple):
+    """Images [N, 1, size, size] in [-1, 1] and labels [N]."""
+
+    images: Tensor
+    labels: Tensor
+
+
+def digits(lab: Lab, size: int, split: str = "train", count: int = 60_000) -> Digits:
+    """Each image of a split once, or so many of them."""
+    with Shards(path=str(lab.mnist(size, split))).open(seed=0) as stream:
+        batch = stream.read(0, min(count, stream.spec.samples)).to(_CPU)
+    return Digits(batch.images.contiguous(), batch.labels)
+
+
+def judge(lab: Lab, size: int) -> Classifier:
+    """What tells digits of that size apart."""
+    with Shards(path=str(lab.mnist(size))).open(seed=0) as stream:
+        return read_data(stream, WORK / "features", 5000, _CPU).classifier
