@@ -15,21 +15,20 @@ from bigan.build import prepared
 from bigan.config import Run, dump, load, parse
 from bigan.data.derived import Derived, Grey
 from bigan.data.pack import pack
+from bigan.data.ratings import Ratings
 from bigan.data.sources import open_source
 from bigan.data.stream import Shards
 from bigan.distributed.checkpoint import Checkpoint, save
 from bigan.distributed.group import Alone
+from bigan.games.irgan import IRGAN
 from bigan.games.pix2pix import Pix2Pix
 from bigan.play import Meter, play, sample
 from bigan.sample import restore
 
 from ..cli.launch import differing, pack_digits
+from .tastes import tastes
 
-CONFIGS = sorted(
-    path
-    for path in (Path(__file__).parents[2] / "configs").glob("*.yaml")
-    if "kind: ratings" not in path.read_text()  # which test_irgan.py plays
-)
+CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
 CPU = torch.device("cpu")
 
 
@@ -56,8 +55,13 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def tiny(digits: Path, coloured: Path, pairs: Path) -> Callable[[Path, Path], Run]:
-    """From a config and the runs' folder to its run with narrow networks, on a few digits."""
+def likings(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tastes(tmp_path_factory.mktemp("likings"))
+
+
+@pytest.fixture(scope="module")
+def tiny(digits: Path, coloured: Path, pairs: Path, likings: Path) -> Callable[[Path, Path], Run]:
+    """From a config and the runs' folder to its run with narrow networks, on a few digits; every move within three rounds."""
 
     def made(path: Path, folder: Path) -> Run:
         whole = load(path)
@@ -67,6 +71,10 @@ def tiny(digits: Path, coloured: Path, pairs: Path) -> Callable[[Path, Path], Ru
         paths = [f"data.{stream}.path={place}" for stream, data in whole.data.items() if isinstance(data, Shards)]
         derived = {stream: data for stream, data in whole.data.items() if isinstance(data, Derived)}
         paths += [f"data.{s}.of.path={coloured if isinstance(data.map, Grey) else digits}" for s, data in derived.items()]
+        rated = [f"data.{stream}" for stream, data in whole.data.items() if isinstance(data, Ratings)]
+        paths += [f"{name}.{key}" for name in rated for key in (f"path={likings}", "test=test.txt")]
+        if isinstance(whole.game, IRGAN):
+            small += ["game.pretrain_kimg=0.008", "game.phase_kimg=[0.008, 0.008]"]
         return load(path, [*small, *paths, "batch=8", f"folder={folder}"])
 
     return made
@@ -98,6 +106,9 @@ def test_a_config_plays(path: Path, tiny: Callable[[Path, Path], Run], tmp_path:
             assert all(n.endswith("bias") for n in still), still  # a Wasserstein critic's last one has no gradient
             assert len(still) <= len([*player.module.children()] if isinstance(player.module, nn.ModuleDict) else [player])
         samples = sample(setup.table.game, setup.table.averages, clock, 5, device=CPU)
+    if isinstance(whole.game, IRGAN):
+        assert samples["items"].shape == (5,)
+        return
     name, shape = modelled({stream: opened.spec for stream, opened in setup.streams.items()}, next(iter(whole.data)))
     assert samples[name].shape == (5, *shape)
     assert samples[name].std() > 0

@@ -1,6 +1,5 @@
 """IRGAN: what it draws and descends, by hand; whose turn it is; that it learns; that divisions of a batch do not show."""
 
-import math
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -12,8 +11,8 @@ from torch import Tensor
 
 from bigan.batch import Batch, DataSpec
 from bigan.build import prepared
-from bigan.clock import Clock, Draws, digest
-from bigan.config import dump, load, parse
+from bigan.clock import Clock, Draws
+from bigan.config import load, parse
 from bigan.data.ratings import Ratings
 from bigan.distributed.group import Alone
 from bigan.game import Context, Game
@@ -22,6 +21,8 @@ from bigan.look import looking
 from bigan.measure import scores_of
 from bigan.metrics.ranking import ranking
 from bigan.play import Meter, Table, play, sample
+
+from .tastes import tastes
 
 CPU = torch.device("cpu")
 CONFIG = Path(__file__).parents[2] / "configs" / "movielens_irgan.yaml"
@@ -146,44 +147,14 @@ def test_how_the_batch_is_divided_does_not_show(table: Callable[..., Table]) -> 
         torch.testing.assert_close(one, other, atol=1e-6, rtol=0)
 
 
-def tastes(place: Path, users: int = 40, items: int = 60) -> Path:
-    """Each user likes a third of the items, by its number, and every file holds half of that."""
-    for name, half in (("train.txt", 0), ("test.txt", 1)):
-        lines = [
-            f"{user} {item} {5 if (item - user) % 3 == 0 else 1}"
-            for user in range(users)
-            for item in range(items)
-            if digest((user, item)) % 2 == half
-        ]
-        (place / name).write_text("\n".join(lines))
-    return place / "train.txt"
-
-
-def test_the_config_plays(tmp_path: Path) -> None:
-    """As test_games.py has the others: three rounds, in which every player and every move has its turn."""
-    whole = load(CONFIG)
-    assert parse(dump(whole), CONFIG) == whole
-    assert len(CONFIG.read_text().splitlines()) <= 40
+def test_what_is_picked_goes_by_the_sample(tmp_path: Path) -> None:
+    """An item a user, the same however many are asked for at once."""
     path = f"data.real.path={tastes(tmp_path)}"
-    rest = [path, "data.real.test=test.txt", "batch=40", f"folder={tmp_path}", "game.draws=16"]
-    short = ["game.pretrain_kimg=0.04", "game.phase_kimg=[0.04, 0.04]"]
-    run, meter = load(CONFIG, [*rest, *short]), Meter()
-    with prepared(run, Alone(), CPU) as setup:
-        before = {name: {n: p.clone() for n, p in player.module.named_parameters()} for name, player in setup.players.items()}
-        clock = setup.clock
-        for _ in range(3):
-            clock = play(setup.table, clock, meter)
-        means = meter.means(Alone())
-        assert {name.split("/")[0] for name in means} == {"pretraining", "critic", "generator"}
-        assert all(math.isfinite(value) for value in means.values()), means
-        for name, player in setup.players.items():
-            for parameter, value in player.module.named_parameters():
-                assert value.isfinite().all()
-                assert not torch.equal(value, before[name][parameter]), parameter
-        picked = sample(setup.table.game, setup.table.averages, clock, 5, device=CPU)
+    with prepared(load(CONFIG, [path, "data.real.test=test.txt", f"folder={tmp_path}"]), Alone(), CPU) as setup:
+        picked = sample(setup.table.game, setup.table.averages, setup.clock, 5, device=CPU)
         assert {name: tuple(value.shape) for name, value in picked.items()} == {"users": (5,), "items": (5,)}
-        parts = [sample(setup.table.game, setup.table.averages, clock, 1, start=k, device=CPU)["items"] for k in range(5)]
-        assert torch.equal(torch.cat(parts), picked["items"])
+        parts = [sample(setup.table.game, setup.table.averages, setup.clock, 1, start=k, device=CPU)["items"] for k in range(5)]
+    assert torch.equal(torch.cat(parts), picked["items"])
 
 
 def test_it_learns_tastes(tmp_path: Path) -> None:
