@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 import numpy as np
 from annotated_types import Ge, Le
 from numpy.typing import NDArray
+from PIL.Image import Image
 
 from bigan.batch import DataSpec
 from bigan.clock import Draws
@@ -54,8 +55,13 @@ class Digits(ABC):
         spec, draw, digest = self.prepared()
         return DrawnStream(spec, {"kind": self.kind, "size": self.size, "digits": digest}, seed, draw)
 
-    def digits(self, side: int | None = None) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-        """The digits, [N, side, side] as `bigan pack` brings them to that size, and their labels [N]."""
+    def digits(self) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+        """The digits, [N, size, size] as `bigan pack` brings them to that size, and their labels [N]."""
+        images, labels = self.pictures()
+        return _sized(images, self.size), labels
+
+    def pictures(self) -> tuple[list[Image], NDArray[np.int64]]:
+        """The digits as they are in the file, N, and their labels [N]."""
         source: Source = open_digits()
         if self.path:
             path = Path(self.path)
@@ -65,9 +71,7 @@ class Digits(ABC):
             source = open_idx(path, None)
         if len(source.classes) != 10:
             raise ValueError(f"path: {self.path} has {len(source.classes)} classes; digits have 10")
-        size = (side or self.size, side or self.size)
-        images = np.stack([np.asarray(fitted(item.load(), 1, size)) for item in source.items])
-        return images, np.array([item.label for item in source.items], dtype=np.int64)
+        return [item.load() for item in source.items], np.array([item.label for item in source.items], dtype=np.int64)
 
 
 @settings
@@ -96,6 +100,8 @@ class ColouredDigits(Digits):
 class CaptionedDigits(Digits):
     """One digit or two alike on black, as a caption says: "two small red 5s, left"; 320 captions in all.
 
+    Of so small digits the margin that all in the file have is left out.
+
     "labels" are the digits; the attributes "two", "large", "colour" (0 … 3) and "right" say what the rest of the caption does.
     """
 
@@ -103,8 +109,9 @@ class CaptionedDigits(Digits):
 
     def prepared(self) -> tuple[DataSpec, Callable[[Draws], Fields], str]:
         """Images [3, size, size], and what is said of them."""
-        sides = (self.size * 3 // 8, self.size // 2)
-        (small, labels), (large, _) = (self.digits(side) for side in sides)
+        images, labels = self.pictures()
+        inner = _without_margin(images)
+        small, large = (_sized(inner, side) for side in (self.size * 3 // 8, self.size // 2))
         of_class = [np.flatnonzero(labels == digit) for digit in range(10)]
         tints = np.array([*COLOURS.values()], dtype=np.uint16)
         captions = {facts: caption(*facts).encode() for facts in np.ndindex(2, 2, 4, 10, 2)}
@@ -158,6 +165,20 @@ def picked(uniform: NDArray, count: int | NDArray[np.int64]) -> NDArray[np.int64
 def digest(digits: NDArray[np.uint8], labels: NDArray[np.int64]) -> str:
     """SHA-256 of digits and labels."""
     return hashlib.sha256(digits.tobytes() + labels.astype("<i8").tobytes()).hexdigest()
+
+
+def _without_margin(images: list[Image]) -> list[Image]:
+    """As much cut off at every side of all, which are of one size, as holds a twentieth of their ink at most."""
+    ink = np.mean([np.asarray(image, dtype=np.float64) for image in images], axis=0)
+    height, width = ink.shape
+    fits = [m for m in range(min(height, width) // 2) if ink[m : height - m, m : width - m].sum() >= 0.95 * ink.sum()]
+    box = (fits[-1], fits[-1], width - fits[-1], height - fits[-1])
+    return [image.crop(box) for image in images]
+
+
+def _sized(images: list[Image], side: int) -> NDArray[np.uint8]:
+    """[N, side, side], as `bigan pack` brings them to that size."""
+    return np.stack([np.asarray(fitted(image, 1, (side, side))) for image in images])
 
 
 def _painted(shapes: NDArray[np.uint8], tints: NDArray[np.uint16]) -> NDArray[np.uint8]:

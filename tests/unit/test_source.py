@@ -1,7 +1,5 @@
 """What a user has, as `bigan pack` reads it: folders, zips, digits, idx files."""
 
-import gzip
-import struct
 import zipfile
 from collections.abc import Callable
 from io import BytesIO
@@ -14,6 +12,7 @@ from PIL import Image
 from bigan.data.pack import pack
 from bigan.data.sources import open_source
 
+from .idx import write_idx
 from .pictures import folder_of, image, raw_samples, written
 from .sets import pickled
 
@@ -122,10 +121,7 @@ def test_the_digits(tmp_path: Path) -> None:
 def idx_files(folder: Path, split: str, count: int = 5, *, zipped: bool = False) -> np.ndarray:
     folder.mkdir(exist_ok=True)
     images = np.random.default_rng(count).integers(0, 256, (count, 3, 2), dtype=np.uint8)
-    labels = (np.arange(count) % 3).astype(np.uint8)
-    for kind, head, body in (("images-idx3", (2051, count, 3, 2), images), ("labels-idx1", (2049, count), labels)):
-        data = struct.pack(f">{len(head)}I", *head) + body.tobytes()
-        (folder / f"{split}-{kind}-ubyte{'.gz' if zipped else ''}").write_bytes(gzip.compress(data) if zipped else data)
+    write_idx(folder, split, images, (np.arange(count) % 3).astype(np.uint8), zipped=zipped)
     return images
 
 

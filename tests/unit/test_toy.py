@@ -25,6 +25,8 @@ from bigan.networks.text import texts_of
 from bigan.spec import DataSpec
 from bigan.words import words_of
 
+from .idx import write_idx
+
 MNIST = Path(__file__).parents[3] / "shared" / "data" / "mnist"
 SETS: list[dict[str, Any]] = [
     {"kind": "ring"},
@@ -245,6 +247,18 @@ def test_coloured_digits_are_a_digit_times_a_colour() -> None:
         near = [shape for shape in known if np.abs(np.frombuffer(shape, np.uint8).astype(int) - grey.ravel()).max() <= 1]
         assert digit in set().union(*(known[shape] for shape in near))
     assert len(batch.labels.unique()) == 5
+
+
+def test_a_captioned_digit_fills_its_place(tmp_path: Path) -> None:
+    """What is margin in all of MNIST is none here: digits of twelve pixels would be eight otherwise."""
+    digits = np.zeros((20, 28, 28), dtype=np.uint8)
+    digits[:, 4:24, 4:24] = 255
+    digits[0, 2, 14] = 255  # so little ink is margin all the same
+    write_idx(tmp_path, "train", digits, (np.arange(20) % 10).astype(np.uint8))
+    batch = CaptionedDigits(path=str(tmp_path)).open(0).read(0, 50)
+    lit = (batch.images.numpy().max(1) > 100).sum((1, 2))
+    two, large = batch.attributes[:, :2].numpy().T.astype(int)
+    assert lit.tolist() == ((1 + two) * np.where(large, 16, 12) ** 2).tolist()
 
 
 def test_captions_say_what_is_drawn() -> None:
