@@ -39,7 +39,20 @@ GAMES: Mapping[str, Mapping[str, Any]] = {
         "critic": {"kind": "dcgan", "width": 4},
         "critic_steps": 2,
     },
+    "infogan": {
+        "kind": "infogan",
+        "generator": {"kind": "dcgan", "latent": 4, "width": 4},
+        "critic": {"kind": "dcgan", "width": 4},
+        "features": 8,
+    },
+    "cyclegan": {
+        "kind": "cyclegan",
+        "translator": {"kind": "resnet", "width": 4, "blocks": 1},
+        "critic": {"kind": "patch", "width": 4, "layers": 1},
+        "pool": 4,
+    },
 }
+STREAMS: Mapping[str, tuple[str, ...]] = {"cyclegan": ("source", "real")}
 
 
 @dataclass(frozen=True)
@@ -76,7 +89,7 @@ def raw_config(digits: Path, kind: str = "gan", **changes: Any) -> dict[str, Any
     """A tiny run over packed digits, as YAML holds it: a tick a round, a checkpoint every three; `a__b=1` sets a.b."""
     raw = {
         "name": "run",
-        "data": {"real": {"path": str(digits)}},
+        "data": {stream: {"path": str(digits)} for stream in STREAMS.get(kind, ("real",))},
         "game": deepcopy(dict(GAMES[kind])),
         "optimizer": {"kind": "adam", "lr": 0.02, "betas": [0.5, 0.99]},
         "batch": BATCH,
