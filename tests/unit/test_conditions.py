@@ -160,6 +160,17 @@ def test_an_encoder_sees_order_and_not_padding() -> None:
     assert encoder(torch.zeros(1, 3, dtype=torch.int64)).isfinite().all()
 
 
+def test_a_code_is_as_large_as_z_whatever_its_weights() -> None:
+    torch.manual_seed(0)
+    encoder = TextEncoder(9, 32)
+    with torch.no_grad():
+        for weight in encoder.parameters():
+            weight.mul_(5)
+    codes = encoder(torch.randint(2, 11, (50, 6)))
+    torch.testing.assert_close(codes.square().mean(1), torch.ones(50), atol=1e-2, rtol=0)
+    assert codes.std(0).mean() > 0.1
+
+
 def test_neighbours_change_places() -> None:
     assert swapped(torch.arange(6)).tolist() == [1, 0, 3, 2, 5, 4]
     assert swapped(torch.tensor([[0, 1], [2, 3]])).tolist() == [[2, 3], [0, 1]]
