@@ -32,8 +32,8 @@ def texts_of(captions: Tensor) -> list[str]:
 class TextEncoder(nn.Module):
     """Words as vectors, two convolutions over neighbouring words, and the mean over the caption: [N, length] → [N, width].
 
-    A convolution is what parts "a red 3 on green" from "a green 3 on red". An empty caption has the code of no word. The code is
-    of unit variance over its numbers: one that grew in training would drown z beside it, and every caption have one image.
+    A convolution is what parts "a red 3 on green" from "a green 3 on red". An empty caption has the code of no word. The code
+    is of unit variance over its numbers: one that grew in training would drown z beside it, and a caption have one image.
 
     Args:
         words: size of the vocabulary.
