@@ -100,7 +100,8 @@ class ColouredDigits(Digits):
 class CaptionedDigits(Digits):
     """One digit or two alike on black, as a caption says: "two small red 5s, left"; 320 captions in all.
 
-    Of so small digits the margin that all in the file have is left out.
+    A digit stands anywhere in a square of half the side: one halfway up, two above each other. Of so small digits the margin
+    that all in the file have is left out.
 
     "labels" are the digits; the attributes "two", "large", "colour" (0 … 3) and "right" say what the rest of the caption does.
     """
@@ -124,11 +125,11 @@ class CaptionedDigits(Digits):
             half = self.size // 2
             images = np.zeros((draws.count, self.size, self.size, 3), dtype=np.uint8)
             for row, (two, big, colour, digit, right) in enumerate(zip(*facts, strict=True)):
-                shapes, members, room = large if big else small, of_class[digit], half if two else self.size
+                shapes, members, top = large if big else small, of_class[digit], 0 if two else half // 2
                 side = shapes.shape[1]
-                counts = np.array([len(members), half - side + 1, room - side + 1])  # two digits share the height
+                counts = np.array([len(members), half - side + 1, half - side + 1])  # a digit has a square for itself
                 for number, (which, x, y) in enumerate(picked(uniform[row, : 1 + two], counts)):
-                    onto = images[row, number * half + y :, right * half + x :]
+                    onto = images[row, top + number * half + y :, right * half + x :]
                     onto[:side, :side] = _painted(shapes[members[which]], tints[colour])
             two, big, colour, digit, right = facts
             return {
