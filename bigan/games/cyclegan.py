@@ -16,6 +16,7 @@ from bigan.games.pool import Pool
 from bigan.networks import Critic, Translator, group
 from bigan.networks.patch import PatchCritic
 from bigan.networks.resnet import ResNetTranslator
+from bigan.noise import InstanceNoise
 from bigan.objectives import LeastSquares, Objective
 from bigan.penalties import Penalty, way
 from bigan.precision import wide
@@ -34,6 +35,7 @@ class CycleGAN:
         translator: one each way; they move together, as do the critics, one for either set.
         cycle: weight of |back(there(x)) - x|, λ.
         identity: weight of |there(y) - y|, y of the set it leads to, as a share of `cycle`; not for sets of unlike channels.
+        noise: on what the critics see.
         pool: of how many former fakes each critic is shown one half of the time; 0: of none.
         critic_steps: how often the critics move before the translators do.
     """
@@ -45,6 +47,7 @@ class CycleGAN:
     penalties: tuple[Penalty, ...] = ()
     cycle: NonNegative = 10.0
     identity: NonNegative = 0.5
+    noise: InstanceNoise | None = None
     pool: CountFrom0 = 50
     critic_steps: Count = 1
 
@@ -95,9 +98,13 @@ class CycleGAN:
         for name, other in FROM.items():
             with torch.no_grad():
                 fake = translators.get_submodule(name)(ctx.batch(other).images)
+            real, shown = (
+                self._under_noise(ctx, images, f"{name}/{side}")
+                for side, images in (("real", ctx.batch(name).images), ("fake", pool.shown(ctx, name, fake)))
+            )
             outcome = contest(
                 critics.get_submodule(name), self.objective, self.penalties, ctx.draws.within(name), ctx.step,
-                ctx.batch(name).images, pool.shown(ctx, name, fake), mean=mean_over(ctx, self.objective),
+                real, shown, mean=mean_over(ctx, self.objective),
             )  # fmt: skip
             observe(ctx, self.objective, outcome, f"{name}/", estimate=not self.pool)  # former fakes are another's
             terms |= {f"{name}/{term}": value for term, value in outcome.terms.items()}
@@ -111,12 +118,16 @@ class CycleGAN:
             there, back = translators.get_submodule(name), translators.get_submodule(other)
             real, source = ctx.batch(name).images, ctx.batch(other).images
             fake, critic = there(source), critics.get_submodule(name)
-            terms[f"{name}/adversarial"] = persuade(critic, self.objective, fake, real, mean_over(ctx, self.objective))
+            judged, against = (self._under_noise(ctx, images, f"{name}/{k}") for k, images in enumerate((fake, real)))
+            terms[f"{name}/adversarial"] = persuade(critic, self.objective, judged, against, mean_over(ctx, self.objective))
             if self.cycle:
                 terms[f"{other}/cycle"] = self.cycle * F.l1_loss(wide(back(fake)), source)
             if self.cycle and self.identity:
                 terms[f"{name}/identity"] = self.cycle * self.identity * F.l1_loss(wide(there(real)), real)
         return terms
+
+    def _under_noise(self, ctx: Context, images: Tensor, name: str) -> Tensor:
+        return images if self.noise is None else self.noise.on(images, ctx.clock, ctx.draws, name)
 
     def sample(self, ctx: Context, bank: Bank) -> Samples:
         """Some of the first source images of the run, translated."""

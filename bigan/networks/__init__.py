@@ -3,7 +3,7 @@
 from typing import Annotated
 
 from bigan.networks.dcgan import DCGANCritic, DCGANGenerator
-from bigan.networks.mlp import MLPCritic, MLPGenerator
+from bigan.networks.mlp import MLPCritic, MLPGenerator, MLPTranslator
 from bigan.networks.patch import PatchCritic
 from bigan.networks.resnet import ResNetTranslator
 from bigan.networks.unet import UNet
@@ -11,7 +11,7 @@ from bigan.settings import BY_KIND
 
 Generator = Annotated[DCGANGenerator | MLPGenerator, BY_KIND]
 Critic = Annotated[DCGANCritic | MLPCritic | PatchCritic, BY_KIND]
-Translator = Annotated[UNet | ResNetTranslator, BY_KIND]
+Translator = Annotated[UNet | ResNetTranslator | MLPTranslator, BY_KIND]
 
 
 def judges_alone(critic: Critic, what: str) -> None:

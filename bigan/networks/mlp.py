@@ -9,7 +9,7 @@ from torch import nn
 from bigan.networks.layers import Activation, gain, init_kaiming, nonlinearity
 from bigan.networks.minibatch import MinibatchDiscrimination, head
 from bigan.networks.spectral import normalise_spectrally
-from bigan.settings import Count, settings
+from bigan.settings import Count, CountFrom0, settings
 
 MLPNorm = Literal["batch", "layer", "none"]
 _NORMS: dict[MLPNorm, Callable[[int], nn.Module]] = {"batch": nn.BatchNorm1d, "layer": nn.LayerNorm}
@@ -39,6 +39,32 @@ class MLPGenerator:
         layers.extend([nn.Linear(self.width, math.prod(shape)), nn.Unflatten(1, shape)])
         if bounded and len(shape) == 3:
             layers.append(nn.Tanh())
+        init_kaiming(layers, gain(self.activation))
+        return layers
+
+
+@settings
+class MLPTranslator:
+    """Settings of a translator without neighbourhoods: every pixel may come of any.
+
+    Attributes:
+        width: units of a hidden layer.
+        depth: hidden layers; 0: the image's pixels are sums of the source's, and nothing else.
+        norm: of the hidden layers, before their activation.
+    """
+
+    kind: Literal["mlp"] = "mlp"
+    width: Count = 512
+    depth: CountFrom0 = 1
+    norm: MLPNorm = "none"
+    activation: Activation = "leaky_relu"
+
+    def build(self, source: tuple[int, int, int], shape: tuple[int, int, int]) -> nn.Module:
+        """The network: images [N, *source] → images [N, *shape] in [-1, 1]; the two may be of any sizes."""
+        seen, made = math.prod(source), math.prod(shape)
+        hidden = _hidden(seen, self.width, self.depth, self.norm, self.activation)
+        last = nn.Linear(self.width if self.depth else seen, made)
+        layers = nn.Sequential(nn.Flatten(), *hidden, last, nn.Unflatten(1, shape), nn.Tanh())
         init_kaiming(layers, gain(self.activation))
         return layers
 

@@ -17,6 +17,7 @@ from bigan.look import Look
 from bigan.networks.dcgan import DCGANCritic
 from bigan.networks.patch import PatchCritic
 from bigan.networks.resnet import ResNetTranslator
+from bigan.noise import InstanceNoise
 from bigan.objectives import NonSaturating, Wasserstein
 from bigan.penalties import R1, GradientPenalty
 from bigan.play import Meter, Table, play, sample
@@ -110,6 +111,31 @@ def test_critics_hold_each_set_against_translations_into_it() -> None:
             "source/adversarial": 0.5 * (7 * SOURCE - 1) ** 2 + 0.5 * (7 * 3 * REAL) ** 2,
         }
     )
+
+
+def test_noise_is_on_both_sides_of_each_critic_and_fades() -> None:
+    game = stood_in(replace(SMALL, pool=0, noise=InstanceNoise(kimg=0.4, std=0.1)))
+    clean = [losses(stood_in(replace(SMALL, pool=0)), move) for move in (0, 1)]
+    for move in (0, 1):
+        for images, close in ((0, False), (200, False), (400, True), (800, True)):
+            found = losses(game, move, images)
+            for name, value in clean[move].items():
+                assert (found[name] == pytest.approx(value)) == (close or "adversarial" not in name), (move, images, name)
+    stds = [InstanceNoise(kimg=0.4, std=0.1).left(Clock(batch=4, round=images // 4)) for images in (0, 200, 400, 800)]
+    assert stds == pytest.approx([0.1, 0.025, 0.0, 0.0])
+
+
+def test_noise_hides_what_is_smaller() -> None:
+    """Every image that a critic is shown has noise of its own, far larger than what it shows."""
+    game = stood_in(replace(SMALL, pool=0, noise=InstanceNoise(kimg=1, std=10.0)))
+    seen: list[Tensor] = []
+    critic = game.players["critics"].get_submodule("real")
+    critic.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    game.moves[0].loss(context(game))
+    judged = torch.cat(seen)
+    assert len(judged) == 8
+    assert judged.flatten(1).std(1).sub(10).abs().max() < 2
+    assert len({float(image.sum()) for image in judged}) == 8
 
 
 def test_terms_of_weight_0_are_not_there() -> None:

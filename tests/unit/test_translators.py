@@ -6,12 +6,14 @@ from torch import Tensor, nn
 
 from bigan.networks import Translator
 from bigan.networks.layers import Norm
+from bigan.networks.mlp import MLPNorm, MLPTranslator
 from bigan.networks.patch import PatchCritic
 from bigan.networks.resnet import ResNetTranslator
 from bigan.networks.unet import UNet
 from bigan.pullback import obstacle, verify
 
-TRANSLATORS: list[Translator] = [UNet(width=4), ResNetTranslator(width=4, blocks=2)]
+CONVOLUTIONAL: list[UNet | ResNetTranslator] = [UNet(width=4), ResNetTranslator(width=4, blocks=2)]
+TRANSLATORS: list[Translator] = [*CONVOLUTIONAL, MLPTranslator(width=4), MLPTranslator(depth=0)]
 NORMS: list[Norm] = ["batch", "instance", "layer", "none"]
 
 
@@ -23,9 +25,9 @@ def seen(network: nn.Module, x: Tensor, at: tuple[int, ...]) -> Tensor:
 
 
 @pytest.mark.parametrize("norm", NORMS)
-@pytest.mark.parametrize("translator", TRANSLATORS, ids=lambda it: it.kind)
+@pytest.mark.parametrize("translator", CONVOLUTIONAL, ids=lambda it: it.kind)
 @pytest.mark.parametrize("size", [(16, 16), (32, 48)], ids=str)
-def test_a_translator_keeps_the_size(translator: Translator, size: tuple[int, int], norm: Norm) -> None:
+def test_a_translator_keeps_the_size(translator: UNet | ResNetTranslator, size: tuple[int, int], norm: Norm) -> None:
     network = type(translator)(width=4, norm=norm).build((1, *size), (3, *size))
     images = network(torch.randn(2, 1, *size))
     assert images.shape == (2, 3, *size)
@@ -41,7 +43,7 @@ def test_one_image_is_a_batch_too(translator: Translator) -> None:
     torch.testing.assert_close(network(both[:1]), network(both)[:1])
 
 
-@pytest.mark.parametrize("translator", TRANSLATORS, ids=lambda it: it.kind)
+@pytest.mark.parametrize("translator", CONVOLUTIONAL, ids=lambda it: it.kind)
 def test_a_translator_refuses_sizes(translator: Translator) -> None:
     for source, target in (((1, 15, 15), (1, 15, 15)), ((1, 16, 16), (1, 32, 32))):
         with pytest.raises(ValueError, match=rf"images of {source[1]}x{source[1]}, to be of .* do not fit .*pack both at one"):
@@ -57,6 +59,21 @@ def test_a_plane_of_one_value_is_seen(translator: Translator) -> None:
     other = x.clone()
     other[:, 1] = 1.0
     assert (network(x) - network(other)).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("norm", ["batch", "layer", "none"])
+def test_a_perceptron_translates_between_any_sizes(norm: MLPNorm) -> None:
+    images = MLPTranslator(width=4, depth=2, norm=norm).build((1, 5, 6), (3, 7, 8))(torch.randn(2, 1, 5, 6))
+    assert images.shape == (2, 3, 7, 8)
+    assert images.abs().max() <= 1
+
+
+def test_without_hidden_layers_it_is_linear() -> None:
+    network = MLPTranslator(depth=0).build((1, 4, 4), (1, 4, 4))
+    one, other, none = torch.randn(1, 1, 4, 4) / 9, torch.randn(1, 1, 4, 4) / 9, torch.zeros(1, 1, 4, 4)
+    sums = [network(x).atanh() for x in (one, other, one + other, none)]
+    torch.testing.assert_close(sums[0] + sums[1], sums[2] + sums[3], atol=1e-5, rtol=0)
+    assert seen(network, one, (0, 0, 3, 3)).all()
 
 
 def test_a_unet_is_as_deep_as_the_size_allows() -> None:
