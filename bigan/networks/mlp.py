@@ -47,6 +47,8 @@ class MLPGenerator:
 class MLPTranslator:
     """Settings of a translator without neighbourhoods: every pixel may come of any.
 
+    Its first translations are nearly grey: a random map from pixels to pixels would be one that a game hardly leaves.
+
     Attributes:
         width: units of a hidden layer.
         depth: hidden layers; 0: the image's pixels are sums of the source's, and nothing else.
@@ -66,6 +68,7 @@ class MLPTranslator:
         last = nn.Linear(self.width if self.depth else seen, made)
         layers = nn.Sequential(nn.Flatten(), *hidden, last, nn.Unflatten(1, shape), nn.Tanh())
         init_kaiming(layers, gain(self.activation))
+        nn.init.normal_(last.weight, 0.0, 0.01)
         return layers
 
 
