@@ -53,6 +53,7 @@ class MLPTranslator:
         width: units of a hidden layer.
         depth: hidden layers; 0: the image's pixels are sums of the source's, and nothing else.
         norm: of the hidden layers, before their activation.
+        bounded: by a tanh, to [-1, 1]; unless it is, what lies beyond is cut off where images are written.
     """
 
     kind: Literal["mlp"] = "mlp"
@@ -60,13 +61,16 @@ class MLPTranslator:
     depth: CountFrom0 = 1
     norm: MLPNorm = "none"
     activation: Activation = "leaky_relu"
+    bounded: bool = True
 
     def build(self, source: tuple[int, int, int], shape: tuple[int, int, int]) -> nn.Module:
-        """The network: images [N, *source] → images [N, *shape] in [-1, 1]; the two may be of any sizes."""
+        """The network: images [N, *source] → images [N, *shape]; the two may be of any sizes."""
         seen, made = math.prod(source), math.prod(shape)
         hidden = _hidden(seen, self.width, self.depth, self.norm, self.activation)
         last = nn.Linear(self.width if self.depth else seen, made)
-        layers = nn.Sequential(nn.Flatten(), *hidden, last, nn.Unflatten(1, shape), nn.Tanh())
+        layers = nn.Sequential(nn.Flatten(), *hidden, last, nn.Unflatten(1, shape))
+        if self.bounded:
+            layers.append(nn.Tanh())
         init_kaiming(layers, gain(self.activation))
         nn.init.normal_(last.weight, 0.0, 0.01)
         return layers
