@@ -33,6 +33,7 @@ def work(job: str, tick: Callable[[int], None]) -> None:
 def main() -> None:
     ticks: list[int] = []
     large = "x" * 10**6  # more than a pipe holds
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which is ignored where tests run in the background of a shell
     try:
         run(work, [f"{job}" if job != "large" else f"large:{large}" for job in sys.argv[1].split()], 2, ticks.append)
     except KeyboardInterrupt:
