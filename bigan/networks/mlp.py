@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable
 from typing import Literal
 
-from torch import nn
+from torch import Tensor, nn
 
 from bigan.networks.layers import Activation, gain, init_kaiming, nonlinearity
 from bigan.networks.minibatch import MinibatchDiscrimination, head
@@ -53,7 +53,7 @@ class MLPTranslator:
         width: units of a hidden layer.
         depth: hidden layers; 0: the image's pixels are sums of the source's, and nothing else.
         norm: of the hidden layers, before their activation.
-        bounded: by a tanh, to [-1, 1]; unless it is, what lies beyond is cut off where images are written.
+        bounded: by a tanh, to [-1, 1]; unless it is, what lies beyond is cut off, but not while it trains.
     """
 
     kind: Literal["mlp"] = "mlp"
@@ -64,16 +64,20 @@ class MLPTranslator:
     bounded: bool = True
 
     def build(self, source: tuple[int, int, int], shape: tuple[int, int, int]) -> nn.Module:
-        """The network: images [N, *source] → images [N, *shape]; the two may be of any sizes."""
+        """The network: images [N, *source] → images [N, *shape] in [-1, 1]; the two may be of any sizes."""
         seen, made = math.prod(source), math.prod(shape)
         hidden = _hidden(seen, self.width, self.depth, self.norm, self.activation)
         last = nn.Linear(self.width if self.depth else seen, made)
-        layers = nn.Sequential(nn.Flatten(), *hidden, last, nn.Unflatten(1, shape))
-        if self.bounded:
-            layers.append(nn.Tanh())
+        ends = nn.Tanh() if self.bounded else _CutOff()
+        layers = nn.Sequential(nn.Flatten(), *hidden, last, nn.Unflatten(1, shape), ends)
         init_kaiming(layers, gain(self.activation))
         nn.init.normal_(last.weight, 0.0, 0.01)
         return layers
+
+
+class _CutOff(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x if self.training else x.clamp(-1, 1)
 
 
 @settings

@@ -72,6 +72,8 @@ def test_without_hidden_layers_it_is_linear() -> None:
     network = MLPTranslator(depth=0, bounded=False).build((1, 4, 4), (1, 4, 4))
     one, other, none = torch.randn(1, 1, 4, 4), torch.randn(1, 1, 4, 4), torch.zeros(1, 1, 4, 4)
     torch.testing.assert_close(network(one) + network(other), network(one + other) + network(none))
+    assert network(1000 * one).abs().max() > 1
+    assert network.eval()(1000 * one).abs().max() == 1
     assert seen(network, one, (0, 0, 3, 3)).all()
 
 
