@@ -12,7 +12,7 @@ from experiments.digits import digits, judge
 from experiments.row import SHARED, WORK, Figure, Lab, Missing, Trained, row
 
 CPU = torch.device("cpu")
-SIZE = 16  # pixels: a turn moves what is seen across the whole image, which six blocks reach at a quarter of it
+SIZE = 16  # pixels: a linear translator has as many weights as the square of their number
 TESTED = 2000
 KNOWN = 20_000  # images that a classifier is trained on
 LABELLED, TRANSLATED, CHOICES, NEIGHBOURS = 100, 1000, 5, 3  # of row 46

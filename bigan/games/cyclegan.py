@@ -118,7 +118,8 @@ class CycleGAN:
             there, back = translators.get_submodule(name), translators.get_submodule(other)
             real, source = ctx.batch(name).images, ctx.batch(other).images
             fake, critic = there(source), critics.get_submodule(name)
-            judged, against = (self._under_noise(ctx, images, f"{name}/{k}") for k, images in enumerate((fake, real)))
+            judged = self._under_noise(ctx, fake, f"{name}/fake")
+            against = self._under_noise(ctx, real, f"{name}/real") if self.objective.pairs else None
             terms[f"{name}/adversarial"] = persuade(critic, self.objective, judged, against, mean_over(ctx, self.objective))
             if self.cycle:
                 terms[f"{other}/cycle"] = self.cycle * F.l1_loss(wide(back(fake)), source)

@@ -125,8 +125,7 @@ def test_noise_is_on_both_sides_of_each_critic_and_fades() -> None:
     assert stds == pytest.approx([0.1, 0.025, 0.0, 0.0])
 
 
-def test_noise_hides_what_is_smaller() -> None:
-    """Every image that a critic is shown has noise of its own, far larger than what it shows."""
+def test_each_image_that_a_critic_is_shown_has_noise_of_its_own() -> None:
     game = stood_in(replace(SMALL, pool=0, noise=InstanceNoise(kimg=1, std=10.0)))
     seen: list[Tensor] = []
     critic = game.players["critics"].get_submodule("real")
