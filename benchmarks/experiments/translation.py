@@ -15,6 +15,11 @@ CPU = torch.device("cpu")
 SIZE = 16  # pixels: a linear translator has as many weights as the square of their number
 TESTED = 2000
 KNOWN = 20_000  # images that a classifier is trained on
+PUBLISHED = (
+    "game.translator={kind: resnet, width: 16, blocks: 6}", "game.critic={kind: patch, width: 32, layers: 2}",
+    "game.objective={kind: least_squares}", "game.penalties=[]", "game.noise=null", "game.pool=50",
+    "optimizer={kind: adam, lr: 2.0e-4, betas: [0.5, 0.999]}", "average.half_life_kimg=1", "batch=4", "length_kimg=60",
+)  # fmt: skip
 LABELLED, TRANSLATED, CHOICES, NEIGHBOURS = 100, 1000, 5, 3  # of row 46
 
 
@@ -23,6 +28,11 @@ def cyclegan(lab: Lab) -> list[Figure]:
     found = held(lab, train(lab, "cyclegan", name="run"), "cyclegan")
     without = held(lab, train(lab, "cyclegan", "game.cycle=0", name="alone"), "cyclegan_alone", ", without the cycle")
     return [*found, *without, Figure("error by that without the cycle", found[0].value / without[0].value, "≤ 0.25")]
+
+
+@row("42", "the same by the networks and losses of the paper: residual translators, patches, least squares, former fakes")
+def cyclegan_published(lab: Lab) -> list[Figure]:
+    return held(lab, train(lab, "cyclegan", *PUBLISHED, name="run"), "cyclegan_published", ", as published")
 
 
 @row("43", "DualGAN on the task of CycleGAN: Wasserstein critics, L1 reconstruction")
