@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bigan.batch import Batch, DataSpec
-from bigan.networks.text import TextEncoder, texts_of, tokens
+from bigan.networks.text import TextEncoder, tokens
 from bigan.precision import wide
 from bigan.settings import BY_KIND, Count, settings
 from bigan.words import words_of
@@ -54,7 +54,8 @@ class Label:
             raise ValueError(f"data.{stream}: has no classes, which the condition is; name another condition.kind")
 
         def parse(text: str) -> Tensor:
-            number = int(text) if text.isdecimal() and text not in classes else position(text, classes, "class", text)
+            named = text in classes or any(name.isdecimal() for name in classes)  # "1" is no place among "1", "2", "3"
+            number = int(text) if text.isdecimal() and not named else position(text, classes, "class", text)
             if number >= len(classes):
                 raise ValueError(f"{text!r}: there are {len(classes)} classes, from 0")
             return torch.tensor(number)
@@ -73,7 +74,7 @@ class Label:
 
 @settings
 class Attributes:
-    """Numbers of "attributes"; as a classifier reads them, each is 0 or 1.
+    """Numbers of "attributes"; to a classifier each is had or not: had where it is above ½.
 
     Attributes:
         names: which; all unless given.
@@ -96,7 +97,9 @@ class Attributes:
             blank=torch.zeros(len(names)),
             read=lambda batch: batch.attributes[:, columns],
             encoder=nn.Identity,
-            loss=lambda outputs, raw: F.binary_cross_entropy_with_logits(wide(outputs), raw, reduction="none").sum(1),
+            loss=lambda outputs, raw: F.binary_cross_entropy_with_logits(
+                wide(outputs), (raw > 0.5).float(), reduction="none"
+            ).sum(1),
             right=lambda outputs, raw: ((outputs > 0) == (raw > 0.5)).float().mean(1),
             parse=lambda text: torch.tensor(_assigned(text, names)),
         )
@@ -116,11 +119,13 @@ class Array:
     def fit(self, data: Mapping[str, DataSpec], stream: str) -> Given:
         """Raise ValueError where the stream has no such array."""
         arrays = {array.name: array for array in _spec(data, stream).arrays}
+        if not arrays:
+            raise ValueError(f"data.{stream}: has no arrays, one of which the condition is; name another condition.kind")
         position(self.name, tuple(arrays), "array", f"data.{stream}: condition.name")
         blank = torch.zeros(arrays[self.name].shape)
 
         def parse(text: str) -> Tensor:
-            values = [_number(part, text) for part in text.split(",")]
+            values = [number(part, text) for part in text.split(",")]
             if len(values) != blank.numel():
                 raise ValueError(f"{text!r}: {self.name} has {blank.numel()} numbers, with commas between them")
             return torch.tensor(values).view(blank.shape)
@@ -170,7 +175,7 @@ class Caption:
             field="captions",
             size=self.width,
             blank=torch.zeros(self.length, dtype=torch.int64),
-            read=lambda batch: tokens(texts_of(batch["captions"]), spec.words, self.length).to(batch.index.device),
+            read=lambda batch: tokens(batch.texts(), spec.words, self.length).to(batch.index.device),
             encoder=lambda: TextEncoder(len(spec.words), self.width),
             parse=parse,
         )
@@ -223,12 +228,16 @@ def _assigned(text: str, names: tuple[str, ...]) -> list[float]:
         name, equals, value = part.partition("=")
         if not equals:
             raise ValueError(f"{text!r}: write NAME=NUMBER, with commas between them; there is {', '.join(names)}")
-        values[position(name.strip(), names, "attribute", text)] = _number(value, text)
+        values[position(name.strip(), names, "attribute", text)] = number(value, text)
     return values
 
 
-def _number(part: str, text: str) -> float:
+def number(part: str, where: str) -> float:
+    """A number that a user wrote and float32 holds; ValueError, after `where`, for what is none."""
     try:
-        return float(part)
+        value = float(part)
     except ValueError:
-        raise ValueError(f"{text!r}: {part!r} is no number") from None
+        value = float("nan")
+    if not abs(value) <= torch.finfo(torch.float32).max:
+        raise ValueError(f"{where!r}: {part!r} is no number")
+    return value

@@ -139,8 +139,10 @@ class Ratings:
 
     def _read(self, path: Path) -> list[_Row]:
         try:
-            lines = path.read_text(encoding="utf-8").split("\n")
-        except (OSError, UnicodeDecodeError) as error:
+            lines = path.read_text(encoding="utf-8-sig").split("\n")
+        except OSError as error:
+            raise ValueError(f"{path}: cannot be read as ratings ({error.strerror})") from None
+        except UnicodeDecodeError as error:
             raise ValueError(f"{path}: cannot be read as ratings ({error})") from None
         rows, bad = [], []
         for number, line in enumerate(lines, 1):

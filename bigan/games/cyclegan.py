@@ -33,7 +33,8 @@ class CycleGAN:
 
     Attributes:
         translator: one each way; they move together, as do the critics, one for either set.
-        cycle: weight of |back(there(x)) - x|, λ.
+        cycle: weight of |back(there(x)) - x|. The paper's λ = 10 is 5 beside `least_squares`, whose squares are halved here,
+            as LSGAN's are.
         identity: weight of |there(y) - y|, y of the set it leads to, as a share of `cycle`; not for sets of unlike channels.
         noise: on what the critics see.
         pool: of how many former fakes each critic is shown one half of the time; 0: of none.
@@ -45,7 +46,7 @@ class CycleGAN:
     critic: Critic = field(default_factory=PatchCritic)
     objective: Objective = field(default_factory=LeastSquares)
     penalties: tuple[Penalty, ...] = ()
-    cycle: NonNegative = 10.0
+    cycle: NonNegative = 5.0
     identity: NonNegative = 0.5
     noise: InstanceNoise | None = None
     pool: CountFrom0 = 50

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from bigan.batch import DataSpec, image_shape
-from bigan.conditions import Given, position
+from bigan.conditions import Given, number, position
 from bigan.game import Context, Game, Move, Round, Terms
 from bigan.games.cgan import CGAN
 from bigan.networks import Critic
@@ -55,12 +55,8 @@ class Edits:
 
         def to(text: str) -> Way:
             name, _, amount = text.partition("=")
-            number = position(name, attributes, "attribute", text)
-            try:
-                strength = float(amount or "1")
-            except ValueError:
-                raise ValueError(f"{text}: {amount!r} is no number") from None
-            return Way(shape, lambda ctx, images: self.edit(ctx, given, images, strength * codes.direction(number)))
+            column, strength = position(name, attributes, "attribute", text), number(amount or "1", text)
+            return Way(shape, lambda ctx, images: self.edit(ctx, given, images, strength * codes.direction(column)))
 
         return replace(
             base,

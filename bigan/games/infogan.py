@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bigan.batch import DataSpec, modelled
+from bigan.conditions import number
 from bigan.game import Context, Game, Move, Samples, Terms
 from bigan.games.contest import Outcome, check_penalties, contest, mean_over, observe
 from bigan.latents import Latent, Normal
@@ -170,7 +171,7 @@ class InfoGAN:
         if len(parts) > len(self.categories) + self.continuous:
             raise ValueError(f"{text!r}: there are {len(self.categories)} categories and {self.continuous} numbers")
         categories = {k: _whole(part, self.categories[k]) for k, part in enumerate(parts[: len(self.categories)]) if part}
-        values = {k: _number(part) for k, part in enumerate(parts[len(self.categories) :]) if part}
+        values = {k: number(part, text) for k, part in enumerate(parts[len(self.categories) :]) if part}
 
         def sample(ctx: Context) -> Samples:
             drawn = self.codes(ctx)
@@ -186,13 +187,3 @@ def _whole(part: str, count: int) -> int:
     if not part.isdecimal() or int(part) >= count:
         raise ValueError(f"{part!r}: is no category; there are {count}, from 0")
     return int(part)
-
-
-def _number(part: str) -> float:
-    try:
-        number = float(part)
-    except ValueError:
-        number = math.nan
-    if not math.isfinite(number):
-        raise ValueError(f"{part!r}: is no number; a continuous code was trained in -1 to 1")
-    return number

@@ -24,11 +24,6 @@ def tokens(texts: Iterable[str], words: Sequence[str], length: int) -> Tensor:
     return torch.tensor([row + [PADDING] * (length - len(row)) for row in rows], dtype=torch.int64).view(-1, length)
 
 
-def texts_of(captions: Tensor) -> list[str]:
-    """What "captions" [N, L] uint8 of a batch say; the device is waited for."""
-    return [bytes(row).rstrip(b"\0").decode("utf-8", "replace") for row in captions.cpu().numpy()]
-
-
 class TextEncoder(nn.Module):
     """Words as vectors, two convolutions over neighbouring words, and the mean over the caption: [N, length] → [N, width].
 

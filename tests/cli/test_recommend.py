@@ -7,8 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from numpy.typing import NDArray
 
+from bigan.data.ratings import Ratings
 from bigan.distributed import checkpoint
+from bigan.measure import scores_of
+from bigan.sample import restore
 
 from .launch import BATCH, bigan, differing, kimg, refused, refused_and_untouched, saved
 
@@ -27,7 +31,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def write(**data: Any) -> None:
-    ratings = {"kind": "ratings", "path": "ratings.txt", "test": "test.txt", "validation": 0.2, **data}
+    ratings = {"kind": "ratings", "path": "ratings.txt", "test": "test.txt", "validation": 0.5, **data}
     raw = {
         "name": "run",
         "data": {"real": ratings},
@@ -62,6 +66,12 @@ def test_a_run_from_its_ratings_to_its_recommendations(here: Path) -> None:
     assert (card["split"], card["round"]) == ("test", best)
     assert card["run"].keys() == card["popular"].keys() == {name for name in found[best] if "@" in name} | {"MAP", "MRR"}
 
+    held = Ratings(path="ratings.txt", test="test.txt", validation=0.5).held()
+    scores = scores_of(restore(Path("runs/run"), at="best").look, len(held.users)).numpy()
+    assert held.test is not None
+    assert found[best]["MRR"] == pytest.approx(reciprocal_rank(scores, held.liked, held.validation), abs=1e-5)
+    assert card["run"]["MRR"] == pytest.approx(reciprocal_rank(scores, held.liked | held.validation, held.test), abs=1e-5)
+
     said = bigan("recommend", "runs/run", "--user=u3", "--checkpoint=best")
     assert said.status == 0, said
     rows = [line.split("\t") for line in said.out.splitlines()]
@@ -86,6 +96,29 @@ def test_a_run_from_its_ratings_to_its_recommendations(here: Path) -> None:
     assert bigan("sample", "runs/run", "--out=a.npz", "--count=7").status == 0
     assert {name: array.shape for name, array in np.load("a.npz").items()} == {"users": (7,), "items": (7,)}
     refused(bigan("sample", "runs/run", "--out=a.png"), "the game samples users, items, no images")
+
+
+def reciprocal_rank(scores: NDArray, known: NDArray, wanted: NDArray) -> float:
+    """The mean over users who want something of 1 over the rank of the best that is wanted, among what is not known."""
+    best = np.where(wanted, scores, -np.inf).max(1, keepdims=True)
+    ranks = 1 + ((scores > best) & ~known).sum(1)
+    return float((1 / ranks[wanted.any(1)]).mean())
+
+
+def test_nothing_is_said_of_whom_or_what_nothing_is_known(here: Path) -> None:
+    lines = [*LINES, "shy i1 1", "shy i2 3"]
+    Path("ratings.txt").write_text("\n".join(lines))
+    Path("test.txt").write_text("\n".join([*TEST, "u1 unseen 5"]))
+    assert bigan("train", "run.yaml", f"length_kimg={kimg(1)}").status == 0
+    refused(
+        bigan("recommend", "runs/run", "--user=shy"), "--user shy: likes nothing in ratings.txt, so that nothing was learned"
+    )
+    said = bigan("recommend", "runs/run", "--user=u3", "--count=99")
+    assert {line.split("\t")[0] for line in said.out.splitlines()} == {f"i{item}" for item in range(20) if not (3 + item) % 4}
+    Path("elsewhere").mkdir()  # without the test, of which nothing is asked
+    Path("elsewhere/own.txt").write_text("shy i1 5\nshy i3 5")
+    said = bigan("recommend", "runs/run", "--user=shy", "--count=99", "--data=elsewhere/own.txt")
+    assert len(said.out.splitlines()) == 19, said
 
 
 def test_a_resumed_run_ends_as_one_that_was_not_stopped(here: Path) -> None:

@@ -142,8 +142,13 @@ def test_completion_comes_to_the_image_that_fits() -> None:
     wrong = images.clone()
     wrong[..., 2:] = 77.0  # what is missing is not looked at
     by = use(game, Completion, "")
-    ends = {steps: look.used(lambda ctx, steps=steps: by.complete(ctx, wrong, observed, steps), 2, "a") for steps in (1, 2, 20)}
+    ends = {
+        steps: look.used(lambda ctx, steps=steps: by.complete(ctx, wrong, observed, steps), 2, "a") for steps in (0, 1, 2, 20)
+    }
     torch.testing.assert_close(ends[20], images, atol=1e-4, rtol=0)
     one, two = ((ends[steps] - images).abs().amax((1, 2, 3)) for steps in (1, 2))
     torch.testing.assert_close(two, one / 2)
     assert torch.equal(ends[1][..., :2], images[..., :2])
+    again = look.used(lambda ctx: by.complete(ctx, wrong, observed, 0), 2, "b")
+    begun = torch.cat([start[:, 0, 0, 2] for start in (ends[0], again)])
+    assert len(begun.unique()) == 4  # each with a sample of its own

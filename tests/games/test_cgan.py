@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bigan.batch import Batch, DataSpec
@@ -109,6 +110,32 @@ def test_what_does_not_match_counts_as_half_of_the_fakes(spec_and_batch: tuple[D
     torch.testing.assert_close(terms["adversarial"], wanted)
 
 
+class SumAndGuess(Sum):
+    """Its logit and, as a headed critic, what it takes the class to be: the mean pixel beside 0 for each other class."""
+
+    def both(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        mean = images.flatten(1).mean(1)
+        return mean, torch.cat([mean[:, None], torch.zeros(len(images), 9)], 1)
+
+
+def test_the_generator_is_judged_by_what_it_was_asked_for(
+    spec_and_batch: tuple[DataSpec, Batch], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec, batch = spec_and_batch
+    monkeypatch.setattr("bigan.games.cgan.both", lambda critic, images: critic.both(images))
+    for how in ("projection", "classifier"):
+        settings = CGAN(generator=GENERATOR, critic=CRITIC, how=how, weight=3.0)
+        game = settings.build({"real": spec})
+        terms = game.moves[1].loss(context(game, batch, {**game.players, "critic": SumAndGuess()}))
+        fake = settings.generate(context(game, batch), batch.labels)
+        says = SumAndGuess()
+        logits = says(fake, batch.labels) if how == "projection" else says.both(fake)[0]
+        wanted = {"adversarial": NonSaturating().generator(logits)}
+        if how == "classifier":
+            wanted["classifier(fake)"] = 3 * F.cross_entropy(says.both(fake)[1], batch.labels)
+        torch.testing.assert_close(dict(terms), wanted)
+
+
 def test_samples_are_of_conditions_that_were_read(spec_and_batch: tuple[DataSpec, Batch]) -> None:
     spec, batch = spec_and_batch
     settings = CGAN(generator=GENERATOR, critic=CRITIC, condition=CAPTION, how="concatenation")
@@ -154,7 +181,7 @@ def test_a_chosen_class_is_drawn_by_command(digits: Path, tmp_path: Path, monkey
     assert drawn[0].tolist() == [7] * 16
     assert len(set(drawn[1].tolist())) > 1
     refused(bigan("sample", "runs/run", "--out", "some.npz", "--given", "ten"), "--given: ", "no class 'ten'")
-    refused(bigan("sample", "runs/run", "--out", "some.npz", "--given", "10"), "there are 10 classes, from 0")
+    refused(bigan("sample", "runs/run", "--out", "some.npz", "--given", "10"), "there is no class '10'")
 
 
 def test_a_game_without_conditions_says_so(digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

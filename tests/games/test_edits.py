@@ -59,6 +59,13 @@ def test_an_encoder_learns_from_what_is_generated_and_leaves_codes_of_what_is_re
     one, other = way.run(after, batch.images), plain.run(after, batch.images)
     assert one.shape == batch.images.shape
     assert not torch.allclose(one, other)
+    z, outputs = SMALL.encode(after, batch.images)
+    codes = game.state.get_submodule("codes")
+    assert isinstance(codes, MeanCodes)
+    have = batch.attributes[:, stream.spec.attributes.index("right")] > 0.5
+    raw, _ = SMALL.encode(ctx, batch.images)
+    towards = raw[have].mean(0) - raw[~have].mean(0)
+    torch.testing.assert_close(one, after.players["generator"](z + 3 * towards, outputs.argmax(1)))
     assert use(game, Chosen, "").given("3")(after)["condition"].tolist() == [3] * 8
     with pytest.raises(ValueError, match=r"^rihgt: there is no attribute 'rihgt'; there is right"):
         use(game, Translation, "").to("rihgt")

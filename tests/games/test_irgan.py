@@ -63,7 +63,7 @@ def kept_draws(monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
     return kept
 
 
-def test_items_are_pickedby_their_weights() -> None:
+def test_items_are_picked_by_their_weights() -> None:
     weights = torch.tensor([[0.0, 3, 0, 1, 0], [2, 0, 0, 2, 4]])
     found = drawn(weights, Draws((0,), 0, 2, CPU).uniform("u", 20_000))
     shares = torch.stack([row.bincount(minlength=5) for row in found]) / 20_000
@@ -89,6 +89,14 @@ def test_the_critics_loss_is_a_sum_over_what_is_looked_up(monkeypatch: pytest.Mo
     torch.testing.assert_close(dict(terms), {"liked": real, "picked": fake, "decay": decay})
 
 
+def test_the_critic_is_shown_what_the_generator_picks_at_its_temperature(monkeypatch: pytest.MonkeyPatch) -> None:
+    weights: list[Tensor] = []
+    monkeypatch.setattr("bigan.games.irgan.drawn", lambda odds, uniform: (weights.append(odds), drawn(odds, uniform))[1])
+    game = WIDE.build(DATA)
+    WIDE.critic_loss(context(game))
+    torch.testing.assert_close(weights[0], (scores(game, "generator") / WIDE.temperature).softmax(1))
+
+
 def test_the_policy_gradient_is_that_of_the_expected_reward() -> None:
     settings = replace(WIDE, draws=60_000)
     game = settings.build(DATA)
@@ -106,16 +114,20 @@ def test_the_policy_gradient_is_that_of_the_expected_reward() -> None:
 
 def test_pretraining_sets_a_liking_against_the_best_of_a_few_others(monkeypatch: pytest.MonkeyPatch) -> None:
     kept, game = kept_draws(monkeypatch), WIDE.build(DATA)
-    terms = WIDE.pretraining_loss(context(game))
+    terms = replace(WIDE, pretrain_weight=2.0, pretrain_decay=0.5).pretraining_loss(context(game))
     own, others = kept
-    values, loss = scores(game, "generator"), torch.zeros(())
+    values, factors = scores(game, "generator"), game.players["generator"]
+    vectors, items = (factors.get_parameter(name).square().sum(1) for name in ("users.weight", "items"))
+    loss = decay = torch.zeros(())
     for user in range(USERS):
         assert LIKED[user, own[user]].all()
         assert not LIKED[user, others[user]].any()
         share = LIKED[user].sum() / WIDE.draws / USERS
         for item, pair in zip(own[user].tolist(), others[user].view(-1, 2).tolist(), strict=True):
-            loss = loss - (values[user, item] - max(values[user, other] for other in pair)).sigmoid().log() * share
-    torch.testing.assert_close(terms["pairs"], loss)
+            best = max(pair, key=values[user].tolist().__getitem__)
+            loss = loss - (values[user, item] - values[user, best]).sigmoid().log() * share
+            decay = decay + (2 * vectors[user] + items[item] + items[best]) / 2 * share
+    torch.testing.assert_close(dict(terms), {"pairs": 2 * loss, "decay": 2 * 0.5 * decay})
 
 
 def test_they_take_turns() -> None:

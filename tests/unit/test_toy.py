@@ -21,7 +21,6 @@ from bigan.data.sources.idx import open_digits
 from bigan.data.stacked import StackedDigits
 from bigan.data.toy import EPOCH, Grid, Lines, Mixture, Ring, SwissRoll, Toy
 from bigan.metrics.modes import mode_coverage
-from bigan.networks.text import texts_of
 from bigan.spec import DataSpec
 from bigan.words import words_of
 
@@ -264,7 +263,7 @@ def test_a_captioned_digit_fills_its_place(tmp_path: Path) -> None:
 def test_captions_say_what_is_drawn() -> None:
     stream = CaptionedDigits(size=32).open(0)
     batch = stream.read(0, 300)
-    captions = texts_of(batch["captions"])
+    captions = batch.texts()
     assert len(set(captions)) > 150
     for image, text, digit, facts in zip(
         batch.images.numpy(), captions, batch.labels.tolist(), batch.attributes.int().tolist(), strict=True
