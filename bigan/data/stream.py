@@ -18,12 +18,12 @@ from bigan.data.cache import ShardCache
 from bigan.data.decode import empty
 from bigan.data.faults import Faults, SampleError
 from bigan.data.fetch import is_remote
-from bigan.data.hashing import flips
 from bigan.data.manifest import ShardEntry
 from bigan.data.order import WINDOW, Order
 from bigan.data.places import Folder, Place, Remote
 from bigan.data.reader import ShardReader
-from bigan.settings import Count, Fraction, Positive, Threads, settings
+from bigan.data.views import Views
+from bigan.settings import Count, CountFrom0, Fraction, Positive, Threads, settings
 
 # Sets up to this size stay decoded in memory: a set that small is read over and over (1,797 digits: an epoch is a few
 # seconds), and decoding it each time would take the cores that train. Bytes, a process.
@@ -41,6 +41,7 @@ class Shards:
     Attributes:
         path: the folder with its manifest.json, or the URL of one (http, https, s3, gs, file).
         flip: mirror a random half of the images left to right, decided by each image's position in the stream.
+        jitter: shift each image by up to so many pixels each way, decided alike; its border is repeated.
         workers: threads that decode. Two keep up with a training loop that shares its cores; raise it for large images.
         classes: how many classes the data must have; not checked unless given.
         window: about how many samples are shuffled with each other; a set no larger is shuffled whole.
@@ -54,6 +55,7 @@ class Shards:
     kind: Literal["shards"] = "shards"
     path: str
     flip: bool = False
+    jitter: CountFrom0 = 0
     workers: Threads = 2
     classes: Annotated[int, Ge(0)] | None = None
     window: Count = WINDOW
@@ -104,14 +106,14 @@ class ShardStream:
         if settings.classes not in (None, len(manifest.spec.classes)):
             raise ValueError(f"classes: the config says {settings.classes}, {settings.path} has {len(manifest.spec.classes)}")
         self.spec, self.fingerprint = manifest.spec, manifest.sha256
-        if settings.flip and not self.spec.image_shapes:
-            raise ValueError(f"flip: {settings.path} has no images")
+        if (settings.flip or settings.jitter) and not self.spec.image_shapes:
+            raise ValueError(f"{'flip' if settings.flip else 'jitter'}: {settings.path} has no images")
         counts = [entry.samples for entry in manifest.shards]
         hint = "" if is_remote(settings.path) else f"; `bigan pack {settings.path} --check` lists them all"
         self.faults = Faults(counts, settings.bad_samples, seed, hint)
         self.entries = manifest.shards
         self._refuse_missing()
-        self._flip = settings.flip
+        self._views = Views(seed, settings.flip, settings.jitter)
         self._order = Order(counts, seed, settings.window, settings.block or (None if manifest.shuffled else UNSHUFFLED_BLOCK))
         self._refuse_small_cache(settings)
         self._ends = np.cumsum(counts)
@@ -140,7 +142,7 @@ class ShardStream:
         samples = self._order.samples_at(start, count)
         self._announce(start, count)
         rows = self._rows(samples)
-        return to_batch(self.spec, rows, start, flips(self._order.seed, start, count) if self._flip else None)
+        return to_batch(self.spec, rows, start, self._views)
 
     def close(self) -> None:
         """End the threads and close the files."""
@@ -251,19 +253,18 @@ class ShardStream:
         raise ValueError(f"{error} (and no other sample is good)") from error
 
 
-def to_batch(spec: DataSpec, rows: dict[str, NDArray], start: int, mirrored: NDArray[np.bool_] | None) -> Batch:
+def to_batch(spec: DataSpec, rows: dict[str, NDArray], start: int, views: Views | None = None) -> Batch:
     """Rows (from `empty`) as a batch at positions start, start + 1, …
 
     Args:
         spec: of the data set.
         rows: name → array; images [N, H, W, C] become [N, C, H, W], channels_last, without a copy.
         start: position of the first.
-        mirrored: [N] bool, the samples all images of which are turned left to right.
+        views: how images are seen; as they are unless given.
     """
     pictures = frozenset(spec.image_shapes)
-    if mirrored is not None:
-        for name in pictures:
-            rows[name][mirrored] = rows[name][mirrored][:, :, ::-1]
+    if views is not None:
+        rows = views.of(rows, pictures, start)
     tensors = {name: torch.from_numpy(values) for name, values in rows.items()}
     fields = {name: tensor.permute(0, 3, 1, 2) if name in pictures else tensor for name, tensor in tensors.items()}
     count = len(next(iter(rows.values())))

@@ -25,10 +25,10 @@ from bigan.batch import Batch, DataSpec
 from bigan.data.decode import IMAGES, Decoder, empty
 from bigan.data.faults import Faults, SampleError
 from bigan.data.fetch import RETRIES, is_remote, persist, pour, shown
-from bigan.data.hashing import flips
 from bigan.data.order import permutation
 from bigan.data.stream import to_batch
-from bigan.settings import Count, Fraction, Threads, settings
+from bigan.data.views import Views
+from bigan.settings import Count, CountFrom0, Fraction, Threads, settings
 
 MAX_SHARDS = 10**6
 MAX_SHARD_BYTES = 2**36
@@ -50,6 +50,7 @@ class Webdataset:
         samples: how many samples a pass has, for what counts epochs and bad samples.
         shuffle: samples in the shuffling buffer.
         flip: mirror a random half of the images left to right.
+        jitter: shift each image by up to so many pixels each way; its border is repeated.
         workers: threads that decode.
         bad_samples: the fraction of samples that may be bad, and are left out.
     """
@@ -61,6 +62,7 @@ class Webdataset:
     samples: Count
     shuffle: Count = 5000
     flip: bool = False
+    jitter: CountFrom0 = 0
     workers: Threads = 2
     bad_samples: Fraction = 0.001
 
@@ -134,8 +136,7 @@ class WebdatasetStream:
             taken = self._take(start, len(left))
             failed = self._pool.map(lambda pair: self._decoded(pair[0], rows, pair[1]), zip(taken, left, strict=True))
             left = [row for row, bad in zip(left, list(failed), strict=True) if bad]
-        mirrored = flips(self._seed, start, count) if self._settings.flip else None
-        return to_batch(self.spec, rows, start, mirrored)
+        return to_batch(self.spec, rows, start, Views(self._seed, self._settings.flip, self._settings.jitter))
 
     def close(self) -> None:
         """End the threads."""

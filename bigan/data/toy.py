@@ -72,7 +72,7 @@ class DrawnStream:
 
     def read(self, start: int, count: int) -> Batch:
         """The samples at positions start … start + count - 1 of the endless stream, on the CPU."""
-        return to_batch(self.spec, self._draw(Draws((self._seed, "drawn"), start, count, _CPU)), start, None)
+        return to_batch(self.spec, self._draw(Draws((self._seed, "drawn"), start, count, _CPU)), start)
 
     def close(self) -> None:
         """Nothing is open."""

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bigan.data import order as order_module
-from bigan.data.hashing import flips
+from bigan.data.hashing import flips, shifts
 from bigan.data.order import Order, permutation
 from bigan.data.pack import pack
 from bigan.data.sources import open_source
@@ -211,3 +211,20 @@ def test_flips_are_fair_and_independent() -> None:
     ]
     assert all(abs(np.corrcoef(*pair)[0, 1]) < 0.04 for pair in pairs)
     assert np.flatnonzero(flips(7, 10**6, 12)).tolist() == [0, 1, 4, 8, 9, 10, 11]  # for good: a resumed run must flip alike
+
+
+@given(seed=st.integers(0, 2**64 - 1), start=st.integers(0, 2**50), most=st.integers(1, 40))
+def test_shifts_are_a_function_of_seed_and_position(seed: int, start: int, most: int) -> None:
+    drawn = shifts(seed, start, 50, most)
+    assert drawn.shape == (50, 2)
+    assert (abs(drawn) <= most).all()
+    assert (shifts(seed, start + 20, 5, most) == drawn[20:25]).all()
+
+
+def test_shifts_are_even_and_independent() -> None:
+    drawn = shifts(3, 0, 50_000, 2)
+    counts = np.histogram2d(drawn[:, 0], drawn[:, 1], bins=5)[0]
+    assert (abs(counts / 2000 - 1) < 0.1).all()  # of 25 shifts each
+    mirrored = flips(3, 0, 50_000).astype(float)
+    assert all(abs(np.corrcoef(mirrored, axis)[0, 1]) < 0.02 for axis in drawn.T)
+    assert shifts(7, 10**6, 3, 8).tolist() == [[8, 5], [6, 8], [-6, 7]]  # for good

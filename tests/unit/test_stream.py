@@ -1,18 +1,20 @@
 """Reading by position: the same samples however they are asked for, errors that name the key, and reading ahead."""
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from PIL import Image
 
 from bigan.batch import Batch, DataSpec
 from bigan.data import places as places_module
 from bigan.data.ahead import Prefetcher
 from bigan.data.decode import Rows
-from bigan.data.hashing import flips
+from bigan.data.hashing import flips, shifts
 from bigan.data.order import Order
 from bigan.data.pack import pack
 from bigan.data.reader import ShardReader
@@ -166,6 +168,20 @@ def test_a_flip_belongs_to_its_position(packed: Path) -> None:
         expected = straight.images[row].flip(-1) if flip else straight.images[row]
         assert torch.equal(mirrored.images[row], expected)
     assert torch.equal(mirrored.labels, straight.labels)
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_a_shift_belongs_to_its_position_too_and_repeats_the_border(packed: Path, flip: bool) -> None:
+    with shards(packed).open(3) as plain, replace(shards(packed, flip=flip), jitter=2).open(3) as shifted:
+        straight, seen = plain.read(5, 40), shifted.read(5, 40)
+        part = shifted.read(20, 10)
+    assert torch.equal(part.images, seen.images[15:25])
+    for image, view, mirrored, (down, right) in zip(
+        straight.images, seen.images, flips(3, 5, 40), shifts(3, 5, 40, 2), strict=True
+    ):
+        wider = F.pad(image[None].float(), (2, 2, 2, 2), mode="replicate")[0]
+        expected = wider[:, 2 - down : wider.shape[1] - 2 - down, 2 - right : wider.shape[2] - 2 - right]
+        assert torch.equal(view.float(), expected.flip(-1) if flip and mirrored else expected)
 
 
 # Errors
