@@ -46,7 +46,7 @@ def translate(
     try:
         way = translation.to(to)
     except ValueError as error:
-        raise ValueError(f"--to: {error}") from None
+        raise ValueError(f"--to: {error}" if to else f"--to: is missing ({error})") from None
     for start in range(0, len(files), CHUNK):
         _translate(restored.look, way, files[start : start + CHUNK])
     return tuple(target for _, target in files)

@@ -32,8 +32,8 @@ class ResNetTranslator:
         factor = 1 << self.halvings
         if source[1:] != shape[1:] or height % factor or width % factor or min(height, width) < max(4, 2 * factor):
             raise ValueError(
-                f"images of {height}x{width}, to be of {shape[1]}x{shape[2]}, do not fit {self.halvings} halvings; "
-                f"pack both at one size that is a multiple of {factor}, from {max(4, 2 * factor)} on"
+                f"images of {height}x{width} and {shape[1]}x{shape[2]} do not fit {self.halvings} halvings; "
+                f"they must be of one size that is a multiple of {factor}, from {max(4, 2 * factor)} on"
             )
         inner = self.width << self.halvings
         # A norm at the input would take away what is the same at every pixel, as the code of a condition is.

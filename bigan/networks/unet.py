@@ -34,7 +34,7 @@ class UNet:
         _, height, width = source
         if source[1:] != shape[1:] or height % 2 or width % 2:
             raise ValueError(
-                f"images of {height}x{width}, to be of {shape[1]}x{shape[2]}, do not fit a U-Net; pack both at one even size"
+                f"images of {height}x{width} and {shape[1]}x{shape[2]} do not fit a U-Net; they must be of one even size"
             )
         depth = max(k for k in range(1, self.depth + 1) if height % (1 << k) == 0 == width % (1 << k))
         widths = [self.width * min(1 << k, 8) for k in range(depth)]

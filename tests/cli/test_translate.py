@@ -137,6 +137,7 @@ def test_what_cannot_be_is_one_line(there: Path) -> None:
             there / "o.png",
             "--to=crimson",
         ),
+        (("--to: is missing (", "there is red, green"), "runs/stargan", good, there / "o.png"),
         (("--to", "'paris'", "real and source"), "runs/cyclegan", good, there / "o.png", "--to=paris"),
         (("broken.png: is no image",), "runs/cyclegan", broken, there / "o.png"),
         (("nowhere.png: no such image",), "runs/cyclegan", there / "nowhere.png", there / "o.png"),

@@ -46,7 +46,7 @@ def test_one_image_is_a_batch_too(translator: Translator) -> None:
 @pytest.mark.parametrize("translator", CONVOLUTIONAL, ids=lambda it: it.kind)
 def test_a_translator_refuses_sizes(translator: Translator) -> None:
     for source, target in (((1, 15, 15), (1, 15, 15)), ((1, 16, 16), (1, 32, 32))):
-        with pytest.raises(ValueError, match=rf"images of {source[1]}x{source[1]}, to be of .* do not fit .*pack both at one"):
+        with pytest.raises(ValueError, match=rf"images of {source[1]}x{source[1]} and .* do not fit .*must be of one"):
             translator.build(source, target)
 
 
