@@ -133,6 +133,7 @@ def _restored(lab: Lab, map: str, named: str, baseline: Callable[[Tensor, Tensor
         features = classifier.read(to_uint8(made[name])).features
         return {
             "PSNR": psnr(made[name], images),
+            "PSNR of the mean error": -10 * math.log10(float(((made[name] - images) / 2).square().mean())),
             "sharpness by the data's": sharpness(made[name]) / sharpness(images),
             "distance in features": float((features - wanted).norm(dim=1).mean()),
             "Fréchet distance": frechet_distance(moments(features), moments(wanted)),
