@@ -18,7 +18,7 @@ KNOWN = 20_000  # images that a classifier is trained on
 PUBLISHED = (
     "game.translator={kind: resnet, width: 16, blocks: 6}", "game.critic={kind: patch, width: 32, layers: 2}",
     "game.objective={kind: least_squares}", "game.cycle=5", "game.penalties=[]", "game.noise=null", "game.pool=50",
-    "optimizer={kind: adam, lr: 2.0e-4, betas: [0.5, 0.999]}", "average.half_life_kimg=1", "batch=4", "length_kimg=60",
+    "optimizer={kind: adam, lr: 2.0e-4, betas: [0.5, 0.999]}", "average.half_life_kimg=1", "batch=16", "length_kimg=60",
     "tick_kimg=5",
 )  # fmt: skip
 LABELLED, TRANSLATED, CHOICES, NEIGHBOURS = 100, 1000, 5, 3  # of row 46
