@@ -153,7 +153,7 @@ class Derived:
 
     Attributes:
         of: the data set; packed shards unless another kind is named.
-        map: what is made of its "images", mirrored as they are.
+        map: what is made of its "images", mirrored and shifted as they are.
         into: the field that it fills; "images" puts it in their place.
     """
 
