@@ -212,7 +212,7 @@ def test_what_does_not_fit_is_refused(settings: Callable[[], Pix2Pix], told: str
 
 def test_a_source_of_another_size_is_refused() -> None:
     odd = replace(PAIRS["real"], more_images=(ImageSpec(name="source", shape=(1, 8, 8)),))
-    with pytest.raises(ValueError, match=r"8x8, to be of 16x16"):
+    with pytest.raises(ValueError, match=r"images of 8x8 and 16x16"):
         SMALL.build({"real": odd})
 
 
