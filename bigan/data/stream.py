@@ -13,6 +13,7 @@ from annotated_types import Ge
 from numpy.typing import NDArray
 
 from bigan.batch import Batch, DataSpec
+from bigan.data.augmentation import Augmentation
 from bigan.data.buffers import Buffers
 from bigan.data.cache import ShardCache
 from bigan.data.decode import empty
@@ -22,7 +23,6 @@ from bigan.data.manifest import ShardEntry
 from bigan.data.order import WINDOW, Order
 from bigan.data.places import Folder, Place, Remote
 from bigan.data.reader import ShardReader
-from bigan.data.views import Views
 from bigan.settings import Count, CountFrom0, Fraction, Positive, Threads, settings
 
 # Sets up to this size stay decoded in memory: a set that small is read over and over (1,797 digits: an epoch is a few
@@ -113,7 +113,7 @@ class ShardStream:
         self.faults = Faults(counts, settings.bad_samples, seed, hint)
         self.entries = manifest.shards
         self._refuse_missing()
-        self._views = Views(seed, settings.flip, settings.jitter)
+        self._augmentation = Augmentation(seed, settings.flip, settings.jitter)
         self._order = Order(counts, seed, settings.window, settings.block or (None if manifest.shuffled else UNSHUFFLED_BLOCK))
         self._refuse_small_cache(settings)
         self._ends = np.cumsum(counts)
@@ -142,7 +142,7 @@ class ShardStream:
         samples = self._order.samples_at(start, count)
         self._announce(start, count)
         rows = self._rows(samples)
-        return to_batch(self.spec, rows, start, self._views)
+        return to_batch(self.spec, rows, start, self._augmentation)
 
     def close(self) -> None:
         """End the threads and close the files."""
@@ -253,18 +253,18 @@ class ShardStream:
         raise ValueError(f"{error} (and no other sample is good)") from error
 
 
-def to_batch(spec: DataSpec, rows: dict[str, NDArray], start: int, views: Views | None = None) -> Batch:
+def to_batch(spec: DataSpec, rows: dict[str, NDArray], start: int, augmentation: Augmentation | None = None) -> Batch:
     """Rows (from `empty`) as a batch at positions start, start + 1, …
 
     Args:
         spec: of the data set.
         rows: name → array; images [N, H, W, C] become [N, C, H, W], channels_last, without a copy.
         start: position of the first.
-        views: how images are seen; as they are unless given.
+        augmentation: how images are seen; as they are unless given.
     """
     pictures = frozenset(spec.image_shapes)
-    if views is not None:
-        rows = views.of(rows, pictures, start)
+    if augmentation is not None:
+        rows = augmentation.augmented(rows, pictures, start)
     tensors = {name: torch.from_numpy(values) for name, values in rows.items()}
     fields = {name: tensor.permute(0, 3, 1, 2) if name in pictures else tensor for name, tensor in tensors.items()}
     count = len(next(iter(rows.values())))

@@ -22,12 +22,12 @@ from annotated_types import Ge, Lt
 from braceexpand import braceexpand
 
 from bigan.batch import Batch, DataSpec
+from bigan.data.augmentation import Augmentation
 from bigan.data.decode import IMAGES, Decoder, empty
 from bigan.data.faults import Faults, SampleError
 from bigan.data.fetch import RETRIES, is_remote, persist, pour, shown
 from bigan.data.order import permutation
 from bigan.data.stream import to_batch
-from bigan.data.views import Views
 from bigan.settings import Count, CountFrom0, Fraction, Threads, settings
 
 MAX_SHARDS = 10**6
@@ -136,7 +136,7 @@ class WebdatasetStream:
             taken = self._take(start, len(left))
             failed = self._pool.map(lambda pair: self._decoded(pair[0], rows, pair[1]), zip(taken, left, strict=True))
             left = [row for row, bad in zip(left, list(failed), strict=True) if bad]
-        return to_batch(self.spec, rows, start, Views(self._seed, self._settings.flip, self._settings.jitter))
+        return to_batch(self.spec, rows, start, Augmentation(self._seed, self._settings.flip, self._settings.jitter))
 
     def close(self) -> None:
         """End the threads."""

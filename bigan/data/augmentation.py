@@ -1,4 +1,4 @@
-"""Random views of images: mirrored, and shifted. What a sample is seen as belongs to its position in the stream."""
+"""Random augmentation of images: mirrored, and shifted. How a sample is seen belongs to its position in the stream."""
 
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from bigan.data.hashing import flips, shifts
 
 
-class Views(NamedTuple):
+class Augmentation(NamedTuple):
     """How samples are seen.
 
     Attributes:
@@ -22,22 +22,18 @@ class Views(NamedTuple):
     flip: bool
     jitter: int
 
-    def of(self, rows: dict[str, NDArray], pictures: Iterable[str], start: int) -> dict[str, NDArray]:
+    def augmented(self, rows: dict[str, NDArray], pictures: Iterable[str], start: int) -> dict[str, NDArray]:
         """Rows with those images [N, H, W, C], at positions start, start + 1, …; all images of a sample alike."""
-        if not (self.flip or self.jitter):
-            return rows
         return rows | {name: self._seen(rows[name], start) for name in pictures}
 
     def _seen(self, images: NDArray, start: int) -> NDArray:
         count, height, width, _ = images.shape
-        if not self.jitter:
-            mirrored = flips(self.seed, start, count)
-            images[mirrored] = images[mirrored][:, :, ::-1]
-            return images
-        down, right = shifts(self.seed, start, count, self.jitter).T
-        y = (np.arange(height) - down[:, None]).clip(0, height - 1)
-        x = (np.arange(width) - right[:, None]).clip(0, width - 1)
+        if self.jitter:
+            down, right = shifts(self.seed, start, count, self.jitter).T
+            y = (np.arange(height) - down[:, None]).clip(0, height - 1)
+            x = (np.arange(width) - right[:, None]).clip(0, width - 1)
+            images = images[np.arange(count)[:, None, None], y[:, :, None], x[:, None, :]]
         if self.flip:
             mirrored = flips(self.seed, start, count)
-            x[mirrored] = x[mirrored, ::-1]
-        return images[np.arange(count)[:, None, None], y[:, :, None], x[:, None, :]]
+            images[mirrored] = images[mirrored][:, :, ::-1]
+        return images
