@@ -15,6 +15,7 @@ import torch
 from bigan.data import ahead as ahead_module
 from bigan.data import places as places_module
 from bigan.data.ahead import Prefetcher
+from bigan.data.augmentation import Augmentation
 from bigan.data.fetch import RetryPolicy
 from bigan.data.stream import Shards, ShardStream, cache_folder
 from bigan.data.streamed import Webdataset
@@ -189,6 +190,16 @@ def test_shards_without_an_index_are_streamed(whole: Path, server: FaultyServer)
         assert set(seen) <= known
         assert len(set(seen)) > SAMPLES * 0.7  # a pass and a little of the next, out of a buffer
         assert not torch.equal(first.images, second.images)
+
+
+def test_streamed_images_are_augmented_by_their_positions_too(whole: Path) -> None:
+    urls = f"{whole}/shard-{{000000..000009}}.tar"
+    with streamed(urls).open(4) as plain, streamed(urls, flip=True, jitter=1).open(4) as stream:
+        straight, seen = plain.read(0, 20), stream.read(0, 20)
+    rows = {"images": straight.images.permute(0, 2, 3, 1).numpy().copy()}
+    expected = Augmentation(4, flip=True, jitter=1).augmented(rows, ["images"], 0)["images"]
+    assert (seen.images.permute(0, 2, 3, 1).numpy() == expected).all()
+    assert not torch.equal(seen.images, straight.images)
 
 
 def test_bad_samples_are_left_out_and_counted(whole: Path, tmp_path: Path) -> None:
