@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 import torch
+from torch import Tensor
 
 from bigan.data.sources.tree import list_folder
 from bigan.images import from_uint8
@@ -22,6 +23,8 @@ def translate(
     path: Path, source: Path, out: Path, *, to: str = "", live: bool = False, at: str | None = None
 ) -> tuple[Path, ...]:
     """Translate an image to OUT, or every image of a folder to one in the folder OUT, of its own name as .png.
+
+    A folder's images that cannot be read are left out; those that can are translated before the error is raised.
 
     Images of another size are cropped about their centre and resized, as `bigan pack` does it.
 
@@ -47,8 +50,13 @@ def translate(
         way = translation.to(to)
     except ValueError as error:
         raise ValueError(f"--to: {error}" if to else f"--to: is missing ({error})") from None
+    broken: list[str] = []
     for start in range(0, len(files), CHUNK):
-        _translate(restored.look, way, files[start : start + CHUNK])
+        broken += _translate(restored.look, way, files[start : start + CHUNK])
+    if len(broken) > 1:
+        raise ValueError(f"{broken[0]} (and {len(broken) - 1} more, of {len(files)} images)")
+    if broken:
+        raise ValueError(broken[0])
     return tuple(target for _, target in files)
 
 
@@ -78,14 +86,24 @@ def _files(source: Path, out: Path) -> list[tuple[Path, Path]]:
     return [(source / name, out / target) for target, name in targets.items()]
 
 
-def _translate(look: Look, way: Way, files: Sequence[tuple[Path, Path]]) -> None:
+def _translate(look: Look, way: Way, files: Sequence[tuple[Path, Path]]) -> list[str]:
+    """What is wrong with those that cannot be read."""
     channels, *size = way.shape
-    read = [read_image(source, channels, (size[0], size[1]))[0] for source, _ in files]
-    images = from_uint8(torch.stack(read)).to(look.device)
-    made = look.used(lambda ctx: way.run(ctx, images), len(files), "translate")
-    for (_, target), image in zip(files, pixels(made), strict=True):
+    read: dict[Path, Tensor] = {}
+    broken: list[str] = []
+    for source, target in files:
+        try:
+            read[target] = read_image(source, channels, (size[0], size[1]))[0]
+        except ValueError as error:
+            broken.append(str(error))
+    if not read:
+        return broken
+    images = from_uint8(torch.stack(list(read.values()))).to(look.device)
+    made = look.used(lambda ctx: way.run(ctx, images), len(images), "translate")
+    for target, image in zip(read, pixels(made), strict=True):
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             save_image(image, target)
         except OSError as error:
             raise ValueError(f"{target}: cannot be written ({error.strerror or error})") from None
+    return broken

@@ -41,6 +41,8 @@ def _first(error: ValidationError, raw: Any, prefix: str) -> str:
         message = f"{context.get('tag')!r} is none; there are {context.get('expected_tags', '').replace(chr(39), '')}"
     elif detail["type"] == "union_tag_not_found":
         key, message = f"{key}.kind".removeprefix("."), "is missing; say which kind is meant"
+    elif detail["type"] in ("model_attributes_type", "dataclass_type"):
+        message = f"must be {{key: value, …}} (got {detail['input']!r})"
     else:
         message = detail["msg"].removeprefix("Value error, ")
         if not isinstance(detail["input"], dict | list) and not is_dataclass(detail["input"]):

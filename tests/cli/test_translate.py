@@ -116,6 +116,19 @@ def test_folders_go_to_folders_by_name_and_sizes_are_fitted(there: Path) -> None
     assert (alone != other).any()
 
 
+def test_a_broken_image_keeps_no_other_of_its_folder(there: Path) -> None:
+    for name in ("a", "c"):
+        picture(there / "in" / f"{name}.png")
+    (there / "in" / "b.png").write_text("no image")
+    said = bigan("translate", "runs/cyclegan", there / "in", there / "out")
+    assert said.status == 2
+    assert said.err.strip().endswith("in/b.png: is no image")
+    assert sorted(path.name for path in (there / "out").iterdir()) == ["a.png", "c.png"]
+    (there / "in" / "d.png").write_text("no image")
+    said = bigan("translate", "runs/cyclegan", there / "in", there / "out")
+    assert "b.png: is no image (and 1 more, of 4 images)" in said.err
+
+
 def test_a_class_can_be_asked_of_samples(there: Path) -> None:
     for to in ("red", "4"):
         assert bigan("sample", "runs/stargan", f"--out={there / to}.npz", "--count=3", f"--given={to}").status == 0

@@ -81,6 +81,8 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"game": {"kind": "gan", "penalties": [{"kind": "r1", "wieght": 1}]}}, "game.penalties.0.wieght: is no key of r1"),
     ({"game": {"kind": "gan", "critic": {"kind": "dcgan", "norm": "group"}}}, "game.critic.norm: "),
     ({"game": {"kind": "gan", "critic": {"kind": "resnet"}}}, "game.critic.kind: "),
+    ({"game": {"kind": "gan", "critic": "dcgan"}}, "game.critic: must be {key: value, …} (got 'dcgan')"),
+    ({"average": 3}, "average: must be {key: value, …} (got 3)"),
     ({"game": {"kind": "gan", "penalties": [{"kind": "r1"}, {"kind": "r2", "weight": -1}]}}, "game.penalties.1.weight: "),
     ({"game": {"kind": "gan", "penalties": [{"weight": 1}]}}, "game.penalties.0.kind: is missing"),
     ({"game": {"kind": "gan", "penalties": [{"kind": "r1"}, {"kind": "r1"}]}}, "game: penalties: "),
