@@ -19,7 +19,8 @@ class Batch:
     Attributes:
         index: [N] int64, the position of each sample in the endless stream (epoch * samples + rank in the epoch's order).
         fields: name → tensor [N, …]. "images" [N, C, H, W]; where the data set has them, "labels" [N] int64,
-            "attributes" [N, A] float32, "captions" [N, L] uint8 (UTF-8, zeros after its end), further images and arrays.
+            "attributes" [N, A] float32, "captions" [N, L] uint8 (UTF-8, zeros after its end; on the host always, where its
+            words are looked up), further images and arrays.
         pictures: which fields are images: those that `to` brings to [-1, 1].
     """
 
@@ -60,7 +61,7 @@ class Batch:
         return self["attributes"]
 
     def texts(self, name: str = "captions") -> list[str]:
-        """A field of UTF-8 bytes [N, L] as N strings; waits for the device."""
+        """A field of UTF-8 bytes [N, L] as N strings."""
         return [bytes(row).rstrip(b"\0").decode("utf-8", "replace") for row in self[name].cpu().numpy()]
 
     def map(self, function: Callable[[Tensor], Tensor]) -> "Batch":
@@ -72,10 +73,10 @@ class Batch:
         return self.map(lambda tensor: tensor[start : start + count])
 
     def to(self, device: torch.device) -> "Batch":
-        """Move to a device, and there bring uint8 pictures to float32 in [-1, 1], channels_last."""
-        moved = self.map(lambda tensor: tensor.to(device, non_blocking=True))
-        fields = {name: _scaled(tensor) if name in self.pictures else tensor for name, tensor in moved.fields.items()}
-        return Batch(moved.index, fields, self.pictures)
+        """Move all but captions to a device, and there bring uint8 pictures to float32 in [-1, 1], channels_last."""
+        moved = {name: t if name == "captions" else t.to(device, non_blocking=True) for name, t in self.fields.items()}
+        fields = {name: _scaled(tensor) if name in self.pictures else tensor for name, tensor in moved.items()}
+        return Batch(self.index.to(device, non_blocking=True), fields, self.pictures)
 
 
 def _scaled(tensor: Tensor) -> Tensor:

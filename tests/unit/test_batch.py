@@ -54,5 +54,10 @@ def test_every_slice_and_map_keeps_the_pictures() -> None:
 
 def test_captions_are_text_again() -> None:
     assert batch().texts() == ["zwei é", "three"]
+    moved = batch().to(torch.device("meta"))  # as on a GPU, whom reading text would keep waiting
+    assert {name: tensor.device.type for name, tensor in moved.fields.items() if tensor.device.type != "meta"} == {
+        "captions": "cpu"
+    }
+    assert moved.texts() == batch().texts()
     with pytest.raises(ValueError, match="no 'labels'; it has images, target"):
         _ = batch().labels
