@@ -69,20 +69,30 @@ def regression(real: Tensor, labels: Tensor, asked: Tensor, seed: int) -> Tensor
 
 @row("31", 'text to image: "is it real?" and "does it match?"')
 def captions(lab: Lab) -> list[Figure]:
+    return _captioned(lab, "projection", "> 0.9")
+
+
+@row("31", "the same under a critic that concatenates, as the paper has it")
+def captions_concatenated(lab: Lab) -> list[Figure]:
+    return _captioned(lab, "concatenation", "")
+
+
+def _captioned(lab: Lab, how: str, line: str) -> list[Figure]:
+    """How often a digit is as its caption says, with and without mismatched pairs."""
     if not (SHARED / "mnist").is_dir():
         raise Missing("needs MNIST in ../shared/data/mnist")
-    path = f"data.real.path={SHARED / 'mnist'}"
+    changes = (f"data.real.path={SHARED / 'mnist'}", f"game.how={how}")
     aware, plain = (
-        lab.run("configs/captioned_digits.yaml", path, f"game.mismatch={mismatch}", name=f"mismatch-{mismatch}")
+        lab.run("configs/captioned_digits.yaml", *changes, f"game.mismatch={mismatch}", name=f"mismatch-{mismatch}")
         for mismatch in ("true", "false")
     )
     readers = readers_of_captions(aware)
     figures = [Figure("real images that match by the classifiers", matching_of_data(aware, readers))]
-    for trained, name, line in ((aware, "matching-aware", "> 0.9"), (plain, "without mismatched pairs", "")):
+    for trained, name, holds in ((aware, "matching-aware", line), (plain, "without mismatched pairs", "")):
         drawn = trained.restored.look.samples(2000)
         share = matching(readers, drawn["images"], facts_of(trained, drawn["condition"]))
-        figures.append(Figure(f"images that match their caption, {name}", share, line))
-        if trained is aware:
+        figures.append(Figure(f"images that match their caption, {name}", share, holds))
+        if trained is aware and how == "projection":
             save_grid(drawn["images"][:64], lab.picture("captioned_digits.png"), columns=16)
     return figures
 
