@@ -20,7 +20,8 @@ from bigan.settings import Count, Fraction, settings
 MOST = 2**28
 """Users times items, of which four tables of a byte are held."""
 
-_APART = re.compile(r"::|\s*,\s*|\s+")
+_APART = ("::", "\t", ",")
+_NUMBER = re.compile("0|[1-9][0-9]{0,17}", re.ASCII)
 _LONGEST = 60  # characters of a bad line that an error shows
 
 
@@ -53,7 +54,9 @@ class Held:
 
 @settings
 class Ratings:
-    """Lines of `user item rating`, apart by blanks, a comma or `::`; what follows on a line, such as a time, is not read.
+    """Lines of `user item rating`; what follows on a line, such as a time, is not read.
+
+    They are apart by `::` where a line has it, else by tabs, else by commas, else by blanks: `1,Rocky 3,5` rates one item.
 
     A sample is a user who likes something, once an epoch: its number in "labels", and what it likes in "attributes", [N, items]
     of 0 and 1. Users are the data set's classes, items its attributes' names.
@@ -148,7 +151,7 @@ class Ratings:
         for number, line in enumerate(lines, 1):
             if not (stripped := line.strip()):
                 continue
-            if (row := self._row(_APART.split(stripped))) is None:
+            if (row := self._row(_parts(stripped))) is None:
                 bad.append((number, stripped))
             else:
                 rows.append(row)
@@ -168,7 +171,7 @@ class Ratings:
         if len(parts) < 3 or not all(parts[:3]):
             return None
         for part, (_, count) in zip(parts, self._counts(), strict=False):
-            if count and not (part.isascii() and part.isdecimal() and part == str(int(part)) and int(part) < count):
+            if count and not (_NUMBER.fullmatch(part) and int(part) < count):
                 return None
         try:
             value = float(parts[2])
@@ -180,8 +183,12 @@ class Ratings:
         return (("user", self.users), ("item", self.items))
 
 
+def _parts(line: str) -> list[str]:
+    return [part.strip() for part in line.split(next((apart for apart in _APART if apart in line), None))]
+
+
 def _names(count: int | None, named: Sequence[str]) -> tuple[str, ...]:
     """0 … count - 1, or those that are named: numbers by their size, and before words."""
     if count:
         return tuple(map(str, range(count)))
-    return tuple(sorted(set(named), key=lambda name: (0, int(name), name) if name.isdecimal() else (1, 0, name)))
+    return tuple(sorted(set(named), key=lambda name: (0, int(name), name) if _NUMBER.fullmatch(name) else (1, 0, name)))

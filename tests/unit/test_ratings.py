@@ -43,6 +43,22 @@ def test_lines_are_written_in_many_ways(tmp_path: Path, apart: str) -> None:
     assert np.array_equal(held.liked, Ratings(path=write(tmp_path)).held().liked)
 
 
+@pytest.mark.parametrize("apart", ["\t", "::", ",", ", "])
+def test_a_name_may_have_blanks_where_something_else_parts(tmp_path: Path, apart: str) -> None:
+    held = Ratings(
+        path=write(tmp_path, [apart.join(parts) for parts in (("ann", "Rocky 3", "5"), ("ann", "Alien", "1"))])
+    ).held()
+    assert held.items == ("Alien", "Rocky 3")
+    assert held.liked.tolist() == [[False, True]]
+
+
+def test_a_name_of_very_many_digits_is_a_name(tmp_path: Path) -> None:
+    long = "7" * 5000
+    assert Ratings(path=write(tmp_path, [f"{long} 1 5"])).held().users == (long,)
+    with pytest.raises(ValueError, match="write user item rating, users from 0 to 2"):
+        Ratings(path=write(tmp_path, [f"{long} 1 5"]), users=3).held()
+
+
 def test_of_two_ratings_the_later_counts(tmp_path: Path) -> None:
     held = Ratings(path=write(tmp_path, ["a x 5", "b x 1", "a y 5", "a x 2", "b x 4"])).held()
     assert held.liked.tolist() == [[False, True], [True, False]]
