@@ -15,6 +15,8 @@ from bigan.precision import wide
 from bigan.settings import BY_KIND, Count, settings
 from bigan.words import words_of
 
+_DIGITS = 18  # of a number that counts something
+
 
 @dataclass(frozen=True, kw_only=True)
 class Given:
@@ -55,10 +57,8 @@ class Label:
 
         def parse(text: str) -> Tensor:
             named = text in classes or any(name.isdecimal() for name in classes)  # "1" is no place among "1", "2", "3"
-            number = int(text) if text.isdecimal() and not named else position(text, classes, "class", text)
-            if number >= len(classes):
-                raise ValueError(f"{text!r}: there are {len(classes)} classes, from 0")
-            return torch.tensor(number)
+            by_place = text.isdecimal() and not named
+            return torch.tensor(whole(text, len(classes), "classes") if by_place else position(text, classes, "class", text))
 
         return Given(
             field="labels",
@@ -223,13 +223,23 @@ def position(name: str, names: Iterable[str], what: str, where: str) -> int:
 
 def _assigned(text: str, names: tuple[str, ...]) -> list[float]:
     """`Male=1,Smiling=0`; what is not named is 0."""
-    values = [0.0] * len(names)
+    values: dict[int, float] = {}
     for part in text.split(","):
         name, equals, value = part.partition("=")
         if not equals:
             raise ValueError(f"{text!r}: write NAME=NUMBER, with commas between them; there is {', '.join(names)}")
-        values[position(name.strip(), names, "attribute", text)] = number(value, text)
-    return values
+        place = position(name.strip(), names, "attribute", text)
+        if place in values:
+            raise ValueError(f"{text!r}: names {names[place]} twice")
+        values[place] = number(value, text)
+    return [values.get(place, 0.0) for place in range(len(names))]
+
+
+def whole(part: str, count: int, what: str) -> int:
+    """A number from 0 to count - 1 that a user wrote; ValueError for what is none."""
+    if not (part.isdecimal() and len(part) <= _DIGITS and int(part) < count):
+        raise ValueError(f"{part!r}: there are {count} {what}, from 0")
+    return int(part)
 
 
 def number(part: str, where: str) -> float:

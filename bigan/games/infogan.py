@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bigan.batch import DataSpec, modelled
-from bigan.conditions import number
+from bigan.conditions import number, whole
 from bigan.game import Context, Game, Move, Samples, Terms
 from bigan.games.contest import Outcome, check_penalties, contest, mean_over, observe
 from bigan.latents import Latent, Normal
@@ -170,7 +170,9 @@ class InfoGAN:
         parts = [part.strip() for part in text.split(",")]
         if len(parts) > len(self.categories) + self.continuous:
             raise ValueError(f"{text!r}: there are {len(self.categories)} categories and {self.continuous} numbers")
-        categories = {k: _whole(part, self.categories[k]) for k, part in enumerate(parts[: len(self.categories)]) if part}
+        categories = {
+            k: whole(part, self.categories[k], "categories") for k, part in enumerate(parts[: len(self.categories)]) if part
+        }
         values = {k: number(part, text) for k, part in enumerate(parts[len(self.categories) :]) if part}
 
         def sample(ctx: Context) -> Samples:
@@ -181,9 +183,3 @@ class InfoGAN:
             return self.sample(ctx, name, drawn)
 
         return sample
-
-
-def _whole(part: str, count: int) -> int:
-    if not part.isdecimal() or int(part) >= count:
-        raise ValueError(f"{part!r}: is no category; there are {count}, from 0")
-    return int(part)

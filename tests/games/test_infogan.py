@@ -153,9 +153,10 @@ def test_samples_say_their_codes_and_the_user_chooses() -> None:
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("4", "'4': is no category; there are 4, from 0"),
-        ("-1", "'-1': is no category"),
-        ("one", "'one': is no category"),
+        ("4", "'4': there are 4 categories, from 0"),
+        ("-1", "'-1': there are 4 categories"),
+        ("one", "'one': there are 4 categories"),
+        ("1" * 5000, "1': there are 4 categories"),
         ("1,1,x", "'1,1,x': 'x' is no number"),
         ("1,1,nan", "'nan' is no number"),
         ("1,1,0,0,0", "'1,1,0,0,0': there are 2 categories and 2 numbers"),
