@@ -29,17 +29,21 @@ def complete(
         seed: of the game's draws, if it has any.
 
     Raises:
-        ValueError: if the run cannot be restored or completes nothing, an image cannot be read, or OUT cannot be written.
+        ValueError: if the run cannot be restored or completes nothing, an image cannot be read, or OUT cannot be written or is
+            one of those that are read.
     """
     if steps < 1:
         raise ValueError(f"--steps {steps}: at least one")
     if out.suffix.lower() != ".png":
         raise ValueError(f"{out}: must end in .png, which keeps every pixel as it is")
+    for read in (image, *([] if mask in SIDES else [Path(mask)])):
+        if out.exists() and read.exists() and out.samefile(read):
+            raise ValueError(f"{out}: is an image that is read; name another OUT")
     restored = restore(path, live=live, at=at)
     by = use(restored.game, Completion, "complete images; one of kind bigan does")
     channels, height, width = by.shape
     pixels, was = read_image(image, channels, (height, width))
-    missing = _missing(mask, image, was, (height, width))
+    missing = missing_by(mask, image, was, (height, width))
     completed = filled(restored.look, by, pixels[None], missing, steps=steps, seed=seed)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -67,7 +71,7 @@ def filled(look: Look, by: Completion, pixels: Tensor, missing: Tensor, *, steps
     return torch.where(missing, to_uint8(torch.where(observed, images, made.float())), pixels)
 
 
-def _missing(mask: str, image: Path, was: tuple[int, int], size: tuple[int, int]) -> Tensor:
+def missing_by(mask: str, image: Path, was: tuple[int, int], size: tuple[int, int]) -> Tensor:
     """What is missing, bool [1, 1, H, W]."""
     height, width = size
     missing = torch.zeros(1, 1, height, width, dtype=torch.bool)
@@ -89,7 +93,7 @@ def _missing(mask: str, image: Path, was: tuple[int, int], size: tuple[int, int]
 
 def _painted(mask: str, image: Path, was: tuple[int, int], size: tuple[int, int]) -> Tensor:
     """White of a picture; where it is resized as the image is, what is more white than black."""
-    if not Path(mask).exists():
+    if not mask or not Path(mask).exists():
         raise ValueError(f"--mask {mask}: there is no such file; give one, or {', '.join(SIDES)}")
     painted, sides = read_image(Path(mask), 1, size)
     if sides not in (was, size):

@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from bigan.clock import Clock
-from bigan.complete import filled
+from bigan.complete import filled, missing_by
 from bigan.game import Context, Game
 from bigan.look import Look
 from bigan.uses import Completion
@@ -60,6 +60,30 @@ def test_what_is_missing_is_what_the_game_made() -> None:
 
     out = filled(look(), Completion((1, 2, 2), white), pixels, missing, steps=4)
     assert out.flatten().tolist() == [255, 0, 0, 255]
+
+
+@pytest.mark.parametrize(
+    ("side", "rows"),
+    [
+        ("left", ["xx...", "xx...", "xx..."]),
+        ("right", ["..xxx", "..xxx", "..xxx"]),
+        ("top", ["xxxxx", ".....", "....."]),
+        ("bottom", [".....", "xxxxx", "xxxxx"]),
+    ],
+)
+def test_halves_meet_where_a_side_is_odd(side: str, rows: list[str]) -> None:
+    found = missing_by(side, Path("image.png"), (3, 5), (3, 5))
+    assert ["".join("x" if pixel else "." for pixel in row) for row in found[0, 0].tolist()] == rows
+
+
+def test_what_is_more_white_than_black_is_missing(tmp_path: Path) -> None:
+    Image.fromarray(np.array([[0, 127, 128, 255]], np.uint8)).save(tmp_path / "mask.png")
+    assert missing_by(str(tmp_path / "mask.png"), Path("image.png"), (1, 4), (1, 4)).flatten().tolist() == [
+        False,
+        False,
+        True,
+        True,
+    ]
 
 
 def test_nan_where_it_matters_is_said() -> None:
@@ -136,6 +160,9 @@ def test_an_image_of_another_size_is_fitted_with_its_mask(here: Path, completing
         (("image.png", "out.png", "--mask", "large.png"), "--mask large.png: is 20x20, and image.png is 16x16"),
         (("image.png", "out.png", "--mask", "text.png"), "text.png: is no image"),
         (("image.png", "out.png", "--mask", "."), ".: cannot be read as an image"),
+        (("image.png", "out.png", "--mask", ""), "--mask : there is no such file"),
+        (("image.png", "image.png", "--mask", "left"), "image.png: is an image that is read"),
+        (("image.png", "black.png", "--mask", "black.png"), "black.png: is an image that is read"),
         (("none.png", "out.png", "--mask", "left"), "none.png: cannot be read as an image (No such file"),
         (("text.png", "out.png", "--mask", "left"), "text.png: is no image"),
         (("cut.png", "out.png", "--mask", "left"), "cut.png: cannot be read as an image"),
