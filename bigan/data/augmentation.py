@@ -1,7 +1,7 @@
 """Random augmentation of images: mirrored, and shifted. How a sample is seen belongs to its position in the stream."""
 
-from collections.abc import Iterable
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,15 @@ class Augmentation(NamedTuple):
     seed: int
     flip: bool
     jitter: int
+
+    def fits(self, shapes: Mapping[str, tuple[int, int, int]], where: str) -> Self:
+        """Itself; ValueError where images of those shapes, field → (C, H, W), cannot be seen so, or there are none."""
+        if (self.flip or self.jitter) and not shapes:
+            raise ValueError(f"{'flip' if self.flip else 'jitter'}: {where} has no images")
+        for name, (_, height, width) in shapes.items():
+            if self.jitter >= min(height, width):
+                raise ValueError(f"jitter: {self.jitter} pixels leave nothing of {name} of {height}x{width}")
+        return self
 
     def augmented(self, rows: dict[str, NDArray], pictures: Iterable[str], start: int) -> dict[str, NDArray]:
         """Rows with those images [N, H, W, C], at positions start, start + 1, …; all images of a sample alike."""

@@ -106,14 +106,12 @@ class ShardStream:
         if settings.classes not in (None, len(manifest.spec.classes)):
             raise ValueError(f"classes: the config says {settings.classes}, {settings.path} has {len(manifest.spec.classes)}")
         self.spec, self.fingerprint = manifest.spec, manifest.sha256
-        if (settings.flip or settings.jitter) and not self.spec.image_shapes:
-            raise ValueError(f"{'flip' if settings.flip else 'jitter'}: {settings.path} has no images")
+        self._augmentation = Augmentation(seed, settings.flip, settings.jitter).fits(self.spec.image_shapes, settings.path)
         counts = [entry.samples for entry in manifest.shards]
         hint = "" if is_remote(settings.path) else f"; `bigan pack {settings.path} --check` lists them all"
         self.faults = Faults(counts, settings.bad_samples, seed, hint)
         self.entries = manifest.shards
         self._refuse_missing()
-        self._augmentation = Augmentation(seed, settings.flip, settings.jitter)
         self._order = Order(counts, seed, settings.window, settings.block or (None if manifest.shuffled else UNSHUFFLED_BLOCK))
         self._refuse_small_cache(settings)
         self._ends = np.cumsum(counts)

@@ -110,6 +110,7 @@ class WebdatasetStream:
         names = tuple(str(label) for label in range(settings.classes))
         # Through `of`, which checks what the config says.
         self.spec = DataSpec.of(DataSpec(samples=settings.samples, image_shape=settings.image_shape, classes=names).plain())
+        self._augmentation = Augmentation(seed, settings.flip, settings.jitter).fits(self.spec.image_shapes, settings.urls)
         self.fingerprint = f"{settings.urls} {settings.samples}"
         self.faults = Faults([settings.samples], settings.bad_samples, seed)
         self._decoder = Decoder(self.spec)
@@ -136,7 +137,7 @@ class WebdatasetStream:
             taken = self._take(start, len(left))
             failed = self._pool.map(lambda pair: self._decoded(pair[0], rows, pair[1]), zip(taken, left, strict=True))
             left = [row for row, bad in zip(left, list(failed), strict=True) if bad]
-        return to_batch(self.spec, rows, start, Augmentation(self._seed, self._settings.flip, self._settings.jitter))
+        return to_batch(self.spec, rows, start, self._augmentation)
 
     def close(self) -> None:
         """End the threads."""

@@ -1,6 +1,5 @@
 """BiGAN: a generator and its inverse, by a critic of pairs (Donahue et al., 2017; Dumoulin et al., ALI, 2017)."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import field
 from typing import Annotated, Literal
@@ -12,7 +11,7 @@ from bigan.batch import DataSpec, modelled
 from bigan.game import Context, Game, Move, Terms
 from bigan.games.contest import check_penalties, contest, mean_over, observe
 from bigan.latents import Latent, Normal, Truncated, Uniform
-from bigan.networks import Critic, Generator, group
+from bigan.networks import Critic, Generator, group, sees_alone
 from bigan.networks.dcgan import DCGANCritic, DCGANGenerator
 from bigan.networks.joint import conditional_critic, trunk
 from bigan.networks.mlp import MLPCritic
@@ -48,6 +47,7 @@ class BiGAN:
     features: Count = 256
 
     def __post_init__(self) -> None:
+        sees_alone(self.encoder, "encoder", "it tells the code")
         check_penalties(self.critic, self.penalties)
 
     def build(self, data: Mapping[str, DataSpec]) -> Game:
@@ -58,7 +58,7 @@ class BiGAN:
         small = MLPCritic(width=self.features, depth=1, spectral_norm=self.critic.spectral_norm)
         of_z = trunk(small, (size,), self.features)
         critic = conditional_critic(self.critic, shape, of_z, self.features, "concatenation", self.features)
-        ties = {"group": math.lcm(group(self.critic), group(self.encoder)), "coupled": self.objective.coupled}
+        ties = {"group": group(self.critic), "coupled": self.objective.coupled}
         return Game(
             players={"coder": coder, "critic": critic},
             averaged=frozenset({"coder"}),
@@ -68,7 +68,7 @@ class BiGAN:
             ),
             sample=lambda ctx: {name: self.generate(ctx, self.latent.draw(ctx, size))},
             notes=(way(critic),) if self.penalties else (),
-            critique=None if self.critic.minibatch or self.encoder.minibatch else self.critique,
+            critique=None if self.critic.minibatch else self.critique,
             uses=(Completion((shape[0], shape[1], shape[2]), self.complete),) if len(shape) == 3 else (),
         )
 

@@ -15,7 +15,7 @@ from bigan.batch import DataSpec, image_shape
 from bigan.conditions import Given, number, position
 from bigan.game import Context, Game, Move, Round, Terms
 from bigan.games.cgan import CGAN
-from bigan.networks import Critic
+from bigan.networks import Critic, sees_alone
 from bigan.networks.dcgan import DCGANCritic
 from bigan.precision import wide
 from bigan.settings import Fraction, settings
@@ -37,6 +37,9 @@ class Edits:
     encoder: Critic = field(default_factory=DCGANCritic)
     decay: Fraction = 0.99
 
+    def __post_init__(self) -> None:
+        sees_alone(self.encoder, "encoder", "it tells the code")
+
     def build(self, data: Mapping[str, DataSpec]) -> Game:
         """The conditional GAN and its encoder; ValueError without attributes, or for a condition that no classifier tells."""
         base, given = self.game.build(data), self.game.condition.fit(data, "real")
@@ -54,8 +57,8 @@ class Edits:
             codes.follow(played.kept["encoder/codes"], played.kept["encoder/attributes"])
 
         def to(text: str) -> Way:
-            name, _, amount = text.partition("=")
-            column, strength = position(name, attributes, "attribute", text), number(amount or "1", text)
+            name, equals, amount = text.partition("=")
+            column, strength = position(name, attributes, "attribute", text), number(amount if equals else "1", text)
             return Way(shape, lambda ctx, images: self.edit(ctx, given, images, strength * codes.direction(column)))
 
         return replace(

@@ -14,7 +14,7 @@ from bigan.conditions import Attributes, Given, Label, swapped
 from bigan.game import Context, Game, Move, Samples, Terms
 from bigan.games.bank import PICTURES, Bank
 from bigan.games.contest import check_penalties, contest, observe
-from bigan.networks import Critic, Translator, group
+from bigan.networks import Critic, Translator, group, sees_alone
 from bigan.networks.joint import Conditioned, both, headed
 from bigan.networks.patch import PatchCritic
 from bigan.networks.resnet import ResNetTranslator
@@ -54,6 +54,8 @@ class StarGAN:
 
     def __post_init__(self) -> None:
         check_penalties(self.critic, self.penalties)
+        if isinstance(self.condition, Attributes):
+            sees_alone(self.critic, "critic", "it tells the attributes that a user does not name")
         if self.objective.pairs:
             raise ValueError(f"objective.pairing: {self.objective.pairing} is not for images of other classes; set independent")
 

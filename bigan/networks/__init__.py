@@ -28,9 +28,20 @@ def judges_alone(critic: Critic, what: str) -> None:
             raise ValueError(f"critic.{name}: {what} needs a critic that judges each sample alone; set it to {alone}")
 
 
+def sees_alone(network: Critic, key: str, what: str) -> None:
+    """Refuse minibatch discrimination in what is to see a user's image by itself.
+
+    Args:
+        key: of the network in the game's settings.
+        what: it does then, as the error says.
+    """
+    if network.minibatch is not None:
+        raise ValueError(f"{key}.minibatch: {what} of one image by itself; set it to null")
+
+
 def group(critic: Critic) -> int:
     """How many samples side by side the critic ties together: `Move.group`."""
     return 1 if critic.minibatch is None else critic.minibatch.group
 
 
-__all__ = ["Critic", "Generator", "Translator", "group", "judges_alone"]
+__all__ = ["Critic", "Generator", "Translator", "group", "judges_alone", "sees_alone"]

@@ -15,6 +15,7 @@ from bigan.game import Context, Game
 from bigan.games.bidirectional import BiGAN
 from bigan.latents import Latent, Normal, Truncated, Uniform
 from bigan.look import Look
+from bigan.networks.minibatch import MinibatchDiscrimination
 from bigan.networks.mlp import MLPCritic, MLPGenerator
 from bigan.objectives import LeastSquares, Minimax, NonSaturating, Objective, Wasserstein
 from bigan.penalties import R1, R2
@@ -119,6 +120,11 @@ def test_penalties_are_those_that_have_a_pair() -> None:
         parse({**raw, "game": {"kind": "bigan", "penalties": [{"kind": "gradient_penalty"}]}}, Path("run.yaml"))
     with pytest.raises(ValueError, match=r"critic\.norm: a gradient penalty needs"):
         replace(SMALL, penalties=(R1(),), critic=MLPCritic(norm="batch"))
+
+
+def test_an_encoder_sees_an_image_by_itself() -> None:
+    with pytest.raises(ValueError, match=r"encoder\.minibatch: it tells the code of one image by itself; set it to null"):
+        replace(SMALL, encoder=MLPCritic(minibatch=MinibatchDiscrimination()))
 
 
 def test_completion_comes_to_the_image_that_fits() -> None:

@@ -11,6 +11,7 @@ from bigan.game import Context, Round
 from bigan.games.cgan import CGAN
 from bigan.games.edits import Edits, MeanCodes
 from bigan.networks.dcgan import DCGANCritic, DCGANGenerator
+from bigan.networks.minibatch import MinibatchDiscrimination
 from bigan.uses import Chosen, Translation, use
 
 CPU = torch.device("cpu")
@@ -69,11 +70,14 @@ def test_an_encoder_learns_from_what_is_generated_and_leaves_codes_of_what_is_re
     assert use(game, Chosen, "").given("3")(after)["condition"].tolist() == [3] * 8
     with pytest.raises(ValueError, match=r"^rihgt: there is no attribute 'rihgt'; there is right"):
         use(game, Translation, "").to("rihgt")
-    with pytest.raises(ValueError, match="'far' is no number"):
-        use(game, Translation, "").to("right=far")
+    for text, told in (("right=far", "'far' is no number"), ("right=", "'' is no number")):
+        with pytest.raises(ValueError, match=told):
+            use(game, Translation, "").to(text)
 
 
 def test_data_that_cannot_be_edited_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"encoder\.minibatch: it tells the code of one image by itself; set it to null"):
+        Edits(encoder=DCGANCritic(minibatch=MinibatchDiscrimination()))
     with pytest.raises(ValueError, match=r"data\.real: has no attributes"):
         SMALL.build({"real": DataSpec(samples=1, image_shape=(1, 16, 16), classes=("a", "b"))})
     spec = DataSpec(samples=1, image_shape=(1, 16, 16), caption_bytes=3, words=("a",), attributes=("b",))

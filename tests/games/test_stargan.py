@@ -12,6 +12,8 @@ from bigan.conditions import Attributes, OneHot
 from bigan.game import Context, Game
 from bigan.games.stargan import StarGAN
 from bigan.networks.joint import Headed
+from bigan.networks.minibatch import MinibatchDiscrimination
+from bigan.networks.mlp import MLPCritic
 from bigan.networks.patch import PatchCritic
 from bigan.networks.resnet import ResNetTranslator
 from bigan.objectives import NonSaturating
@@ -27,15 +29,15 @@ SMALL = StarGAN(
 )
 
 
-class Shifts(nn.Module):
-    """x + what the label says: of class k, k / 10."""
+class Scales(nn.Module):
+    """1 + what the label says times x, of class k k / 10: so that the order in which two are asked for makes a difference."""
 
     def __init__(self) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.tensor(0.1))
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
-        return x + self.weight * condition.view(-1, 1, 1, 1)
+        return x * (1 + self.weight * condition.view(-1, 1, 1, 1))
 
 
 class Mean(nn.Module):
@@ -52,10 +54,10 @@ def stood_in(classes: int = 3) -> Game:
         other.weight.copy_(torch.arange(1.0, classes + 1)[:, None])
         other.bias.zero_()
     critic = Headed(Mean(), nn.Sequential(head, nn.Flatten(0)), other)
-    return replace(SMALL.build(LABELLED), players={"generator": Shifts(), "critic": critic})
+    return replace(SMALL.build(LABELLED), players={"generator": Scales(), "critic": critic})
 
 
-LABELS, VALUES = torch.tensor([0, 2, 1, 1]), torch.tensor([0.2, 0.4, 0.6, 0.8])
+LABELS, VALUES = torch.tensor([0, 2, 1, 1]), torch.tensor([0.2, 0.5, 0.6, 0.8])
 
 
 def context(game: Game, **fields: Tensor) -> Context:
@@ -75,12 +77,13 @@ def test_a_generator_makes_what_its_neighbour_is_and_brings_it_back() -> None:
     game = stood_in()
     found = {name: term.item() for name, term in game.moves[1].loss(context(game, labels=LABELS)).items()}
     asked = torch.tensor([2, 0, 1, 1])
-    made = VALUES + 0.1 * asked
+    made = VALUES * (1 + 0.1 * asked)
+    back = made * (1 + 0.1 * LABELS)
     assert found == pytest.approx(
         {
             "adversarial": -made.mean().item(),
             "classification": cross_entropy(made, asked),
-            "reconstruction": 10 * (0.1 * (asked + LABELS)).mean().item(),
+            "reconstruction": 10 * (back - VALUES).mean().item(),
         }
     )
 
@@ -89,9 +92,10 @@ def test_a_critic_learns_classes_of_real_images() -> None:
     game = stood_in()
     ctx = context(game, labels=LABELS)
     found = {name: term.item() for name, term in game.moves[0].loss(ctx).items()}
-    fake = VALUES + 0.1 * torch.tensor([2, 0, 1, 1])
+    fake = VALUES * (1 + 0.1 * torch.tensor([2, 0, 1, 1]))
     assert found == pytest.approx(
-        {"adversarial": (fake.mean() - VALUES.mean()).item(), "classification": cross_entropy(VALUES, LABELS)}
+        {"adversarial": (fake.mean() - VALUES.mean()).item(), "classification": cross_entropy(VALUES, LABELS)},
+        abs=1e-6,
     )
     assert ctx.kept["bank.condition"].tolist() == [2, 0, 1, 1]
     assert [move.group for move in game.moves] == [2, 2]
@@ -152,5 +156,7 @@ def test_what_there_is_not_is_said() -> None:
         use(SMALL.build(LABELLED), Translation, "translate").to("d")
     with pytest.raises(ValueError, match=r"data\.real: has no classes"):
         SMALL.build(ATTRIBUTED)
+    with pytest.raises(ValueError, match=r"critic\.minibatch: it tells the attributes .* of one image"):
+        StarGAN(condition=Attributes(), critic=MLPCritic(minibatch=MinibatchDiscrimination()), penalties=())
     with pytest.raises(ValueError, match=r"objective\.pairing: relativistic .*set independent"):
         replace(SMALL, objective=NonSaturating(pairing="relativistic"))

@@ -182,6 +182,10 @@ def test_a_shift_belongs_to_its_position_too_and_repeats_the_border(packed: Path
         wider = F.pad(image[None].float(), (2, 2, 2, 2), mode="replicate")[0]
         expected = wider[:, 2 - down : wider.shape[1] - 2 - down, 2 - right : wider.shape[2] - 2 - right]
         assert torch.equal(view.float(), expected.flip(-1) if flip and mirrored else expected)
+    side = min(straight.images.shape[2:])
+    replace(shards(packed), jitter=side - 1).open(3).close()
+    with pytest.raises(ValueError, match=rf"jitter: {side} pixels leave nothing of images of \d+x\d+"):
+        replace(shards(packed), jitter=side).open(3)
 
 
 # Errors
