@@ -49,7 +49,7 @@ def translate(
     try:
         way = translation.to(to)
     except ValueError as error:
-        raise ValueError(f"--to: {error}" if to else f"--to: is missing ({error})") from None
+        raise ValueError(f"--to: {error}" if to else f"--to: is missing ({str(error).removeprefix(': ')})") from None
     broken: list[str] = []
     for start in range(0, len(files), CHUNK):
         broken += _translate(restored.look, way, files[start : start + CHUNK])

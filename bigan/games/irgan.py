@@ -166,7 +166,7 @@ def squares(factors: nn.Module, users: Tensor, looked_up: Tensor) -> Tensor:
     """½ (‖u‖² + ‖v‖² + b²), summed over the items that are looked up [N, items] times, and a mean over users [N]."""
     vectors = factors.get_submodule("users")(users).square().sum(1)
     items = factors.get_parameter("items").square().sum(1) + factors.get_parameter("bias").square()
-    return (vectors * looked_up.sum(1) + looked_up @ items).mean() / 2
+    return (vectors * looked_up.sum(1) + (looked_up * items).sum(1)).mean() / 2  # autocast would multiply matrices in bf16
 
 
 def drawn(weights: Tensor, uniform: Tensor) -> Tensor:

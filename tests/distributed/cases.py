@@ -59,6 +59,11 @@ CAPTIONED = {
     "features": 4, "generator": network(latent=4, norm="none"), "critic": network(),
     "penalties": [{"kind": "gradient_penalty", "weight": 1.0}],
 }  # fmt: skip
+EDITS = {
+    "kind": "edits",
+    "game": {"kind": "cgan", "generator": CLASSIC, "critic": network(), "features": 4},
+    "encoder": network(norm="batch"),
+}
 IRGAN = {"kind": "irgan", "spread": 0.5, "draws": 6, "pretrain_kimg": 5 * BATCH / 1000, "phase_kimg": [4 * BATCH / 1000] * 2}
 VAE = {"kind": "vae", "encoder": network(), "decoder": CLASSIC, "likelihood": {"kind": "categorical", "levels": 4}}
 PIX2PIX = {
@@ -118,6 +123,7 @@ CASES: Mapping[str, tuple[dict[str, Any], dict[str, Any], int, int | None]] = {
     "CycleGAN, ZeRO 1": (CYCLEGAN, SLOW, 1, 2),
     "StarGAN, ZeRO 0": (STARGAN, SLOW, 0, 2),
     "captions, micro-batches, ZeRO 0": (CAPTIONED, SLOW, 0, 2),
+    "edits, ZeRO 0": (EDITS, SLOW, 0, None),
     "InfoGAN, ZeRO 1": (INFOGAN, SLOW, 1, None),
     "BiGAN, micro-batches, ZeRO 0": (BIGAN, SLOW, 0, 2),
     "feature matching, ZeRO 1": (SEMI, SLOW, 1, None),
@@ -153,6 +159,8 @@ def data_of(game: dict[str, Any], out: Path, digits: Path) -> dict[str, Any]:
             return {"real": {"kind": "derived", "of": shards, "map": {"kind": "hole", "size": 5}}}
         case "cyclegan":
             return {"real": shards, "source": shards}
+        case "edits":
+            return {"real": {"kind": "captioned_digits", "size": 16}}
         case "semi":
             return {"real": shards, "labelled": shards}
         case "irgan":

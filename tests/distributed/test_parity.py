@@ -25,16 +25,16 @@ def folder(name: str) -> str:
 
 
 def distances(one: Checkpoint, other: Checkpoint) -> dict[str, float]:
-    """The largest difference of parameters, buffers and averages, and of moments, which are relative where they are above 1."""
+    """The largest difference of parameters, buffers and averages, and of moments and the game's state, which add up what they
+    are given, and are relative where they are above 1."""
     assert one.tensors.keys() == other.tensors.keys()
     assert all(tensor.isfinite().all() for tensor in one.tensors.values()), "NaN is equal to nothing, and differs by nothing"
-    found: dict[str, float] = {"parameters": 0.0, "buffers": 0.0, "averages": 0.0, "moments": 0.0}
+    found: dict[str, float] = {"parameters": 0.0, "buffers": 0.0, "averages": 0.0, "moments": 0.0, "state": 0.0}
     for name, tensor in one.tensors.items():
         buffer = any(part in name for part in ("running_", "num_batches"))
-        kind = (
-            "moments" if ".optimizer." in name else "averages" if ".average." in name else "buffers" if buffer else "parameters"
-        )
-        scale = max(1.0, float(tensor.abs().max())) if kind == "moments" else 1.0
+        kind = "moments" if ".optimizer." in name else "averages" if ".average." in name else "buffers" if buffer else "parameters"
+        kind = "state" if name.startswith("state.") else kind
+        scale = max(1.0, float(tensor.abs().max())) if kind in ("moments", "state") else 1.0
         found[kind] = max(found[kind], float((tensor.double() - other.tensors[name].double()).abs().max()) / scale)
     return found
 

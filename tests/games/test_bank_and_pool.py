@@ -92,6 +92,13 @@ def test_what_was_shown_from_the_pool_left_it() -> None:
         assert not taken & held
 
 
+def test_of_two_fakes_that_choose_one_place_the_later_stays() -> None:
+    pool, _ = pooled(2, 1)
+    kept = {"slot.real": torch.tensor([1, -1, 1, 0]), "pool.real": torch.tensor([[5.0], [6.0], [7.0], [8.0]])}
+    pool.put(after(1, kept), "critic")
+    assert pool.get_buffer("real").flatten().tolist() == [8, 7]
+
+
 def test_a_pool_is_the_same_on_any_number_of_ranks() -> None:
     (one, seen), (two, others) = pooled(6, 30), pooled(6, 30, ranks=2)
     assert torch.equal(one.get_buffer("real"), two.get_buffer("real"))

@@ -110,6 +110,13 @@ def test_what_does_not_match_counts_as_half_of_the_fakes(spec_and_batch: tuple[D
     torch.testing.assert_close(terms["adversarial"], wanted)
 
 
+class Unlike(nn.Module):
+    """A generator whose images are each of another grey, whatever is asked for."""
+
+    def forward(self, z: Tensor, condition: Tensor) -> Tensor:
+        return (20 * z.mean(1)).view(-1, 1, 1, 1).expand(-1, 3, 16, 16)
+
+
 class SumAndGuess(Sum):
     """Its logit and, as a headed critic, what it takes the class to be: the mean pixel beside 0 for each other class."""
 
@@ -126,8 +133,9 @@ def test_the_generator_is_judged_by_what_it_was_asked_for(
     for how in ("projection", "classifier"):
         settings = CGAN(generator=GENERATOR, critic=CRITIC, how=how, weight=3.0)
         game = settings.build({"real": spec})
-        terms = game.moves[1].loss(context(game, batch, {**game.players, "critic": SumAndGuess()}))
-        fake = settings.generate(context(game, batch), batch.labels)
+        players = {"generator": Unlike(), "critic": SumAndGuess()}
+        terms = game.moves[1].loss(context(game, batch, players))
+        fake = settings.generate(context(game, batch, players), batch.labels)
         says = SumAndGuess()
         logits = says(fake, batch.labels) if how == "projection" else says.both(fake)[0]
         wanted = {"adversarial": NonSaturating().generator(logits)}

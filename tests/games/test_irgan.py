@@ -16,7 +16,7 @@ from bigan.config import load, parse
 from bigan.data.ratings import Ratings
 from bigan.distributed.group import Alone
 from bigan.game import Context, Game
-from bigan.games.irgan import IRGAN, drawn
+from bigan.games.irgan import IRGAN, Factors, drawn, squares
 from bigan.look import looking
 from bigan.measure import scores_of
 from bigan.metrics.ranking import ranking
@@ -128,6 +128,18 @@ def test_pretraining_sets_a_liking_against_the_best_of_a_few_others(monkeypatch:
             loss = loss - (values[user, item] - values[user, best]).sigmoid().log() * share
             decay = decay + (2 * vectors[user] + items[item] + items[best]) / 2 * share
     torch.testing.assert_close(dict(terms), {"pairs": 2 * loss, "decay": 2 * 0.5 * decay})
+
+
+def test_squares_are_summed_in_full_precision() -> None:
+    torch.manual_seed(0)
+    factors, users, looked_up = Factors(3, 40, 4, 0.5), torch.tensor([2, 0]), torch.randint(0, 4, (2, 40)).float()
+    with torch.no_grad():
+        factors.bias.uniform_()
+    wanted = squares(factors, users, looked_up)
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(squares(factors, users, looked_up), wanted, rtol=1e-6, atol=0)
+    whole = factors.users.weight[users].square().sum(1)[:, None] + factors.items.square().sum(1) + factors.bias.square()
+    torch.testing.assert_close(wanted, (looked_up * whole).sum(1).mean() / 2)
 
 
 def test_they_take_turns() -> None:

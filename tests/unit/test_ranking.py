@@ -51,6 +51,12 @@ def test_what_is_seen_is_not_found() -> None:
     assert found == {"P@1": 0, "NDCG@1": 0, "MAP": 0, "MRR": 0}
 
 
+def test_what_is_wanted_and_seen_is_no_part_of_a_mean() -> None:
+    """Of the wanted items 0 and 2 the first is seen; the other is found at rank 2 of 2 candidates."""
+    found = ranking(torch.tensor([[3.0, 2, 1]]), flags("x.."), flags("x.x"), at=(2,))
+    assert found == pytest.approx({"P@2": 1 / 2, "NDCG@2": 1 / math.log2(3), "MAP": 1 / 2, "MRR": 1 / 2})
+
+
 def test_of_equals_the_first_ranks_higher() -> None:
     assert ranking(torch.zeros(1, 100), torch.zeros(1, 100, dtype=torch.bool), flags("." * 9 + "x" + "." * 90))["MRR"] == 0.1
 
