@@ -15,7 +15,7 @@ class InstanceNoise:
 
     Attributes:
         kimg: when it has gone.
-        std: at the start.
+        std: at the start; the data's along their first principal component or more, or that is settled by chance.
     """
 
     kimg: Positive

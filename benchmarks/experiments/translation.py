@@ -70,7 +70,7 @@ def stargan(lab: Lab) -> list[Figure]:
     ]
 
 
-@row("46", "translated images help a k-NN, not a network: few labelled images, and many translated ones")
+@row("46", "do translated images help a k-NN, and a network? Few labelled images, and many translated ones")
 def translations_as_data(lab: Lab) -> list[Figure]:
     earlier = Trained(lab.folder.parent / f"cyclegan-{lab.seed}" / "run")
     trained = earlier if finished(earlier) else train(lab, "cyclegan", name="run")
