@@ -19,6 +19,15 @@ from .worker import run_to
 BOUND = 1e-6
 """On tensors of size 1 after 20 rounds in float32, whose unit in the last place is 1.2e-7: sums in another order."""
 
+KINDS = {
+    ".optimizer.": "moments",
+    ".average.": "averages",
+    "state.": "state",
+    "running_": "buffers",
+    "num_batches": "buffers",
+}
+"""What a part of a tensor's name says that it is."""
+
 
 def folder(name: str) -> str:
     return name.replace(", ", " ")
@@ -29,11 +38,9 @@ def distances(one: Checkpoint, other: Checkpoint) -> dict[str, float]:
     are given, and are relative where they are above 1."""
     assert one.tensors.keys() == other.tensors.keys()
     assert all(tensor.isfinite().all() for tensor in one.tensors.values()), "NaN is equal to nothing, and differs by nothing"
-    found: dict[str, float] = {"parameters": 0.0, "buffers": 0.0, "averages": 0.0, "moments": 0.0, "state": 0.0}
+    found = dict.fromkeys(("parameters", *KINDS.values()), 0.0)
     for name, tensor in one.tensors.items():
-        buffer = any(part in name for part in ("running_", "num_batches"))
-        kind = "moments" if ".optimizer." in name else "averages" if ".average." in name else "buffers" if buffer else "parameters"
-        kind = "state" if name.startswith("state.") else kind
+        kind = next((kind for mark, kind in KINDS.items() if mark in name), "parameters")
         scale = max(1.0, float(tensor.abs().max())) if kind in ("moments", "state") else 1.0
         found[kind] = max(found[kind], float((tensor.double() - other.tensors[name].double()).abs().max()) / scale)
     return found
