@@ -143,9 +143,9 @@ class StarGAN:
             named = torch.stack(alone).bool().any(0)
 
         def run(ctx: Context, images: Tensor) -> Tensor:
-            _, classes = both(ctx.players["critic"], images)
             condition = chosen.to(images.device).expand(len(images), *chosen.shape)
             if not named.all():
+                _, classes = both(ctx.players["critic"], images)
                 condition = torch.where(named.to(images.device), condition, (classes > 0).to(condition.dtype))
             return ctx.players["generator"](images, condition)
 

@@ -145,6 +145,14 @@ def test_attributes_that_are_not_named_stay(text: str, shifts: list[float]) -> N
     assert (made - images)[:, 0, 5, 5].tolist() == shifts
 
 
+def test_a_class_is_asked_for_without_the_critic() -> None:
+    """Which may see groups: one image alone is none."""
+    critic = MLPCritic(width=4, depth=1, minibatch=MinibatchDiscrimination(group=4))
+    game = replace(SMALL, critic=critic).build(LABELLED)
+    image = torch.zeros(1, *SHAPE)
+    assert use(game, Translation, "translate").to("b").run(context(game), image).shape == image.shape
+
+
 def test_what_there_is_not_is_said() -> None:
     to = use(replace(SMALL, condition=Attributes()).build(ATTRIBUTED), Translation, "translate").to
     with pytest.raises(ValueError, match=r"tal=1: there is no attribute 'tal'; there is tall"):
