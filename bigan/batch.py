@@ -62,7 +62,7 @@ class Batch:
 
     def texts(self, name: str = "captions") -> list[str]:
         """A field of UTF-8 bytes [N, L] as N strings."""
-        return [bytes(row).rstrip(b"\0").decode("utf-8", "replace") for row in self[name].cpu().numpy()]
+        return [bytes(row).rstrip(b"\0").decode("utf-8", "replace") for row in self[name].numpy()]
 
     def map(self, function: Callable[[Tensor], Tensor]) -> "Batch":
         """Apply one function to every tensor, the index included."""

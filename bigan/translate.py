@@ -53,10 +53,9 @@ def translate(
     broken: list[str] = []
     for start in range(0, len(files), CHUNK):
         broken += _translate(restored.look, way, files[start : start + CHUNK])
-    if len(broken) > 1:
-        raise ValueError(f"{broken[0]} (and {len(broken) - 1} more, of {len(files)} images)")
     if broken:
-        raise ValueError(broken[0])
+        more = f" (and {len(broken) - 1} more, of {len(files)} images)" if len(broken) > 1 else ""
+        raise ValueError(broken[0] + more)
     return tuple(target for _, target in files)
 
 
