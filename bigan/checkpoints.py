@@ -53,7 +53,8 @@ def _named(run: Path, folder: RunFolder, at: str) -> Path:
         if path is None:
             raise ValueError(f"{run}: no checkpoint was measured; train with evaluation.every_kimg, or name a round")
     elif (path := found.get(at.removeprefix("round_").lstrip("0"))) is None:
-        raise ValueError(f"{run}: has no checkpoint {at}; it has {', '.join(['best', *found]) if found else 'none'}")
+        there = [*([BEST] if checkpoint.best(folder.checkpoints) else []), *found]
+        raise ValueError(f"{run}: has no checkpoint {at}; it has {', '.join(there) or 'none'}")
     return path
 
 

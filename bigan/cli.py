@@ -206,10 +206,10 @@ def evaluate_command(
     path: RunPath,
     count: Annotated[int, typer.Option(help="How many samples.")] = 1000,
     seed: Annotated[int, typer.Option(help="Of the latents.")] = 0,
-    data: Annotated[Path | None, typer.Option(help="The packed data, where it is not where the run found it.")] = None,
+    data: Annotated[Path | None, typer.Option(help="The data, where they are not where the run found them.")] = None,
     at: At = None,
 ) -> None:
-    """Measure a trained run: Fréchet distance, precision, recall, class coverage; of points, modes and distance."""
+    """Measure a run: Fréchet distance, precision, recall, class coverage; modes and distance of points; ranking of ratings."""
     from bigan.evaluate import evaluate
 
     for line in evaluate(path, count=count, seed=seed, data=data, at=at).lines():

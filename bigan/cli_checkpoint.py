@@ -8,7 +8,7 @@ import typer
 app = typer.Typer(help="List, verify and export what a run has saved.", no_args_is_help=True)
 
 RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="The run's folder, such as runs/digits.")]
-At = Annotated[str | None, typer.Option("--checkpoint", metavar="ROUND", help="A round, or `best`; the newest unless given.")]
+At = Annotated[str | None, typer.Option("--checkpoint", metavar="ROUND", help="A round, or `best`; else the newest.")]
 Live = Annotated[bool, typer.Option("--live", help="Take the live weights, not the averaged ones.")]
 
 

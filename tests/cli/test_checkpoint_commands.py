@@ -77,6 +77,7 @@ def test_the_one_that_is_meant(run: Path) -> None:
     assert np.array_equal(draw("--checkpoint=6"), new)
     assert np.array_equal(draw(f"--checkpoint={OLD}"), old)
     refused(bigan("sample", run, "--out=a.npz", "--checkpoint=best"), "no checkpoint was measured", "evaluation.every_kimg")
+    refused(bigan("sample", run, "--out=a.npz", "--checkpoint=4"), "has no checkpoint 4; it has 6, 3")
     measured(run, **{OLD: 1.5, NEW: 2.25})
     assert np.array_equal(draw("--checkpoint=best"), old)
     refused(bigan("sample", run, "--out=a.npz", "--checkpoint=4"), "has no checkpoint 4; it has best, 6, 3")
