@@ -11,7 +11,17 @@ from bigan.data.ratings import Ratings
 from bigan.data.stacked import StackedDigits
 from bigan.data.toy import Toy
 from bigan.images import to_uint8
-from bigan.measure import MAX_POINTS, classifier_of_digits, judged_stream, modes_of, moved, read_data, read_points, scores_of
+from bigan.measure import (
+    MAX_POINTS,
+    classifier_of_digits,
+    judged_stream,
+    modes_of,
+    moved,
+    read_data,
+    read_points,
+    refuse_other_data,
+    scores_of,
+)
 from bigan.metrics.features import SMALLEST_SIDE
 from bigan.metrics.judge import Card
 from bigan.metrics.points import PointsCard, judge_points
@@ -58,8 +68,7 @@ def evaluate(path: Path, *, count: int, seed: int, data: Path | None = None, at:
     _check(source, count)
     look = restored.look
     with source.open(seed=0) as stream:
-        if stream.fingerprint != restored.saved.data[name]["sha256"]:
-            raise ValueError(f"{source.where}: is not the data that {path} was trained on; name it with --data")
+        refuse_other_data(stream, source, restored, name)
         if isinstance(source, Ratings):
             card = _ranked(restored, source)
         elif "points" in look.samples(1):

@@ -26,7 +26,7 @@ from bigan.metrics.fit import cached_classifier
 from bigan.metrics.judge import FEWEST, Halves, halves
 from bigan.metrics.ranking import CHOOSING, ranking
 from bigan.play import Table
-from bigan.sample import CHUNK, images
+from bigan.sample import CHUNK, Restored, images
 from bigan.uses import Recommendation, use
 
 MAX_REAL = 50_000
@@ -49,6 +49,13 @@ def moved(source: Data, path: Path | None) -> Data:
         assert isinstance(of, Shards | StackedDigits | ColouredDigits)
         return replace(source, of=of)
     return replace(source, path=str(path)) if isinstance(source, Digits | Ratings) else Shards(path=str(path))
+
+
+def refuse_other_data(stream: Stream, source: Data, restored: Restored, name: str) -> None:
+    """ValueError if a stream is not what the run was trained on under that name."""
+    if stream.fingerprint != restored.saved.data[name]["sha256"]:
+        home = restored.folder.home
+        raise ValueError(f"{source.where}: is not the data that {home} was trained on; name it with --data")
 
 
 def read_data(stream: Stream, features: Path, samples: int, device: torch.device) -> Halves:

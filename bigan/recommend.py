@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from bigan.data.ratings import Ratings
-from bigan.measure import judged_stream, moved
+from bigan.measure import judged_stream, moved, refuse_other_data
 from bigan.sample import restore
 from bigan.uses import Recommendation, use
 
@@ -35,8 +35,8 @@ def recommend(
         at: which checkpoint, as in `bigan.checkpoints.chosen`.
 
     Raises:
-        ValueError: if the run cannot be restored or recommends nothing, its ratings cannot be read, or nothing is known of the
-            user.
+        ValueError: if the run cannot be restored or recommends nothing, its ratings cannot be read or, without `data`, are not
+            those that it was trained on, or nothing is known of the user.
     """
     if count < 1:
         raise ValueError(f"--count {count}: at least one item")
@@ -45,8 +45,12 @@ def recommend(
     found = use(look.game, Recommendation, "recommend items")
     if user not in found.users:
         raise ValueError(f"--user {user}: there is no such user; there are {len(found.users)}: {', '.join(found.users[:5])}, …")
-    source = moved(restored.run.data[judged_stream(restored.run.data)], data)
+    name = judged_stream(restored.run.data)
+    source = moved(restored.run.data[name], data)
     assert isinstance(source, Ratings), "users and items come from ratings alone"
+    if data is None:
+        with source.open(seed=0) as stream:
+            refuse_other_data(stream, source, restored, name)
     held = replace(source, test=None).held()
     likes = user in held.users and held.liked[held.users.index(user)].any()
     if data is None and not likes:
@@ -54,7 +58,8 @@ def recommend(
     own = np.flatnonzero(held.rated[held.users.index(user)]) if user in held.users else []
     rated = {held.items[item] for item in own}
     known = {held.items[item] for item in np.flatnonzero(held.rated.any(0))} if data is None else set(found.items)
+    left = known - rated
     numbers = torch.tensor([found.users.index(user)], device=look.device)
     scores = look.used(lambda ctx: found.scores(ctx, numbers), 1, "scores")[0].float().cpu()
     ranked = [(found.items[item], float(scores[item])) for item in scores.argsort(descending=True, stable=True).tolist()]
-    return [Recommended(item, score) for item, score in ranked if item in known - rated][:count]
+    return [Recommended(item, score) for item, score in ranked if item in left][:count]

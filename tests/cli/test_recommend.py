@@ -128,6 +128,10 @@ def test_a_resumed_run_ends_as_one_that_was_not_stopped(here: Path) -> None:
     assert differing(saved(Path("runs/run")), saved(Path("runs/whole"))) == []
     Path("ratings.txt").write_text("\n".join([*LINES, "u0 i1 5"]))
     refused(bigan("train", "run.yaml", f"length_kimg={kimg(7)}"), "data.real: ratings.txt is not the data that")
+    refused(bigan("evaluate", "runs/run"), "ratings.txt: is not the data that runs/run was trained on; name it with --data")
+    refused(bigan("recommend", "runs/run", "--user=u0"), "ratings.txt: is not the data that runs/run was trained on")
+    said = bigan("recommend", "runs/run", "--user=u0", "--data=ratings.txt")
+    assert (said.status, said.err) == (0, "")
 
 
 def test_bad_lines_are_one_message(here: Path) -> None:
