@@ -146,7 +146,7 @@ class Caption:
 
     Attributes:
         width: of word vectors and code.
-        length: how many words are read.
+        length: how many words are read; of a caption of the data that is longer, the first ones.
     """
 
     kind: Literal["caption"] = "caption"
@@ -168,7 +168,10 @@ class Caption:
             for word in said:
                 position(word, spec.words, "word", text)
             if len(said) > self.length:
-                raise ValueError(f"{text!r}: has {len(said)} words; the first {self.length} are read")
+                raise ValueError(
+                    f"{text!r}: has {len(said)} words; at most {self.length} are read: shorten it, or train with a larger "
+                    "condition.length"
+                )
             return tokens([text], spec.words, self.length)[0]
 
         return Given(

@@ -89,7 +89,7 @@ def test_a_user_writes_a_condition(condition: Any, said: str, raw: object) -> No
         (Array(name="pose"), "1", "pose has 2 numbers"),
         (Caption(), "to red", "there is no word 'to'; there is two"),
         (Caption(), " !", "has no words"),
-        (Caption(length=2), "two red left", "has 3 words; the first 2 are read"),
+        (Caption(length=2), "two red left", "has 3 words; at most 2 are read: shorten it"),
     ],
 )
 def test_what_is_not_there_is_said(condition: Any, said: str, message: str) -> None:
