@@ -60,10 +60,15 @@ class Claim:
             raise DivergedError(spent)
         return attempt
 
-    def describe(self, setup: Setup) -> None:
-        """Write what the run is, and that it runs; a collective."""
+    def describe(self, setup: Setup) -> str:
+        """Write what the run is, and that it runs; a collective.
 
-        def describe() -> None:
+        Returns:
+            what is to be said of it: that the user's game file has changed since.
+        """
+
+        def describe() -> str:
+            changed = self._folder.other_game(game_file(self._run)) if setup.clock.round else ""
             about = environment(str(ops.backend()), str(setup.table.device), setup.group.size)
             self._folder.begin(dump(self._run), about, game_file(self._run))
             self._folder.deepspeed.unlink(missing_ok=True)
@@ -75,9 +80,11 @@ class Claim:
                 }
                 save(self._folder.deepspeed, (json.dumps(engines, indent=1) + "\n").encode())
             write_status(self._folder.status, "running", f"from {setup.clock.images / 1000:g} kimg")
+            return changed
 
-        on_first_rank(self._group, describe)
+        changed = on_first_rank(self._group, describe)
         self._begun = True
+        return changed
 
     def go_back(self, setback: Setback) -> str:
         """Note why the run goes back; a collective. `take` then says whether it may.

@@ -62,6 +62,13 @@ class RunFolder:
                 return
             yield True
 
+    def other_game(self, game_file: Path | None) -> str:
+        """That the run went by another file so far than by this, in words; "" where it did not. Before `begin`."""
+        if game_file is None or not (copy := self.home / game_file.name).is_file():
+            return ""
+        same = copy.read_bytes() == game_file.read_bytes()
+        return "" if same else f"{game_file} is not what this run was played by so far: {copy} differs, and is replaced by it"
+
     def begin(self, config: dict[str, Any], environment: dict[str, Any], game_file: Path | None) -> None:
         """Make the folder and write what the run is; a user's game file is kept beside the config, which then finds it there.
 

@@ -99,10 +99,10 @@ def _attempt(session: Session, setup: Setup, stack: ExitStack) -> Ended | Setbac
         if first:
             print(f"{run.home}: finished at {setup.clock.images / 1000:g} kimg; raise length_kimg to go on")
         return Ended("complete", f"{setup.clock.images / 1000:g} kimg")
-    session.claim.describe(setup)
+    changed = session.claim.describe(setup)
     line = stack.enter_context(progress_line(run.length_kimg, setup.clock.images / 1000, quiet=not first))
     line.say(f"{run.home}: {ops.backend()}; {setup.group.size} rank(s); from {setup.clock.images / 1000:g} kimg")
-    for note in (*setup.notes, *setup.table.game.notes):
+    for note in (*filter(None, [changed]), *setup.notes, *setup.table.game.notes):
         line.say(f"{run.home}: {note}")
     for name, stream in setup.streams.items():
         for note in stream.notes:

@@ -231,6 +231,12 @@ def test_a_users_own_game(here: Path, digits: Path, monkeypatch: pytest.MonkeyPa
     assert differing(one, other) == []
     assert one.tensors["state.seen"] > 0
     assert one.tensors["state.first"].any()
+    (here / "games" / "my_game.py").write_text(MY_GAME + "# changed\n")
+    changed = "games/my_game.py is not what this run was played by so far: runs/run/my_game.py differs, and is replaced by it"
+    for rounds, said_so in ((7, 1), (8, 0)):
+        said = bigan("train", config, "game.penalty=0.5", f"length_kimg={kimg(rounds)}")
+        assert (said.status, said.out.count(changed)) == (0, said_so)
+    assert (here / "runs" / "run" / "my_game.py").read_text().endswith("# changed\n")
     (here / "games").rename(here / "moved")  # a run keeps its game
     assert bigan("sample", "runs/run", "--out=a.npz", "--count=3").status == 0
     assert np.load("a.npz")["images"].shape == (3, 16, 16, 1)
