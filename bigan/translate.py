@@ -50,6 +50,8 @@ def translate(
         way = translation.to(to)
     except ValueError as error:
         raise ValueError(f"--to: {error}" if to else f"--to: is missing ({str(error).removeprefix(': ')})") from None
+    if not isinstance(way, Way):
+        raise ValueError(f"Translation.to of the run's game returned {way!r}; it must return a Way of bigan.uses")
     broken: list[str] = []
     for start in range(0, len(files), CHUNK):
         broken += _translate(restored.look, way, files[start : start + CHUNK])

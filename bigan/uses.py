@@ -1,8 +1,9 @@
 """What a game can do besides `sample`, for the commands that ask for it: each is an entry of `Game.uses`, found by its type."""
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from torch import Tensor
 
@@ -23,6 +24,9 @@ class Chosen:
     """
 
     given: Callable[[str], Sample]
+
+    def __post_init__(self) -> None:
+        _takes("Chosen.given", self.given, "text")
 
 
 class Way(NamedTuple):
@@ -47,6 +51,9 @@ class Translation:
 
     to: Callable[[str], Way]
 
+    def __post_init__(self) -> None:
+        _takes("Translation.to", self.to, "text")
+
 
 @dataclass(frozen=True)
 class Completion:
@@ -60,6 +67,9 @@ class Completion:
 
     shape: tuple[int, int, int]
     complete: Callable[[Context, Tensor, Tensor, int], Tensor]
+
+    def __post_init__(self) -> None:
+        _takes("Completion.complete", self.complete, "context", "images", "observed", "steps")
 
 
 @dataclass(frozen=True)
@@ -76,6 +86,9 @@ class Recommendation:
     items: tuple[str, ...]
     scores: Callable[[Context, Tensor], Tensor]
 
+    def __post_init__(self) -> None:
+        _takes("Recommendation.scores", self.scores, "context", "users")
+
 
 def use(game: Game, kind: type[T], what: str) -> T:
     """What the game has of a kind.
@@ -89,4 +102,18 @@ def use(game: Game, kind: type[T], what: str) -> T:
     for found in game.uses:
         if isinstance(found, kind):
             return found
+    if bare := next((found for found in game.uses if inspect.isroutine(found)), None):
+        raise ValueError(f"Game.uses: {_named(bare)} is a bare function; wrap it, such as {kind.__name__}(…) of bigan.uses")
     raise ValueError(f"the run's game cannot {what}")
+
+
+def _takes(what: str, function: Callable[..., Any], *given: str) -> None:
+    """Refuse, while a game is built, what could not be called when a command asks for it."""
+    try:
+        inspect.signature(function).bind(*given)
+    except TypeError as error:
+        raise ValueError(f"{what}: {_named(function)} must take ({', '.join(given)}): {error}") from None
+
+
+def _named(function: object) -> str:
+    return getattr(function, "__qualname__", repr(function))

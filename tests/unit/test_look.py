@@ -12,7 +12,7 @@ from bigan.game import Context, Game, Move, Samples, Terms
 from bigan.latents import Truncated
 from bigan.look import Between, looking, slerp
 from bigan.play import Table, sample
-from bigan.uses import Recommendation, Translation, Way, use
+from bigan.uses import Completion, Recommendation, Translation, Way, use
 
 CLOCK = Clock(batch=8, round=3)
 CPU = torch.device("cpu")
@@ -209,3 +209,13 @@ def test_a_use_is_found_by_its_type_and_leaves_no_trace(table: Callable[..., Tab
         assert not torch.equal(one, other)
         with pytest.raises(ValueError, match="the run's game cannot recommend items"):
             use(look.game, Recommendation, "recommend items")
+
+
+def test_a_bare_function_is_no_use() -> None:
+    with pytest.raises(ValueError, match=r"Game.uses: judge is a bare function; wrap it, such as Translation\(…\)"):
+        use(replace(restless_game(), uses=(judge,)), Translation, "translate images")
+    said = r"Translation.to: judge must take \(text\): missing a required argument: 'samples'"
+    with pytest.raises(ValueError, match=said):
+        Translation(to=judge)  # pyright: ignore[reportArgumentType]
+    with pytest.raises(ValueError, match=r"Completion.complete: 3 must take \(context, images, observed, steps\): 3 is not"):
+        Completion((1, 2, 2), 3)  # pyright: ignore[reportArgumentType]
