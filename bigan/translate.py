@@ -51,7 +51,7 @@ def translate(
     except ValueError as error:
         raise ValueError(f"--to: {error}" if to else f"--to: is missing ({str(error).removeprefix(': ')})") from None
     if not isinstance(way, Way):
-        raise ValueError(f"Translation.to of the run's game returned {way!r}; it must return a Way of bigan.uses")
+        raise ValueError(f"Translation.to of the game returned a {type(way).__name__}; it must return a Way of bigan.uses")
     broken: list[str] = []
     for start in range(0, len(files), CHUNK):
         broken += _translate(restored.look, way, files[start : start + CHUNK])

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
 
-from .launch import BIGAN, ENVIRONMENT, bigan, differing, kimg, saved, tree, write_config
+from .launch import BIGAN, ENVIRONMENT, bigan, differing, kimg, refused, saved, tree, write_config
 
 MY_GAME = '''
 """The game of docs/writing-a-game.md, with networks of its own and a rate that it adapts in its state."""
@@ -254,3 +255,22 @@ def test_the_game_of_the_documentation(here: Path, digits: Path) -> None:
     said = bigan("train", write_config(here / "run.yaml", digits, game="my_game.py:MyGame"))
     assert (said.status, said.err) == (0, "")
     assert saved(Path("runs/run")).tensors["player.generator.average.to_image.bias"].isfinite().all()
+
+
+def test_the_translator_of_the_documentation(here: Path, digits: Path) -> None:
+    """The second block and the game of its config are trained and translate as they are printed there."""
+    page = (Path(__file__).parents[2] / "docs" / "writing-a-game.md").read_text()
+    (here / "my_translator.py").write_text(page.split("```python\n")[2].split("```")[0])
+    printed = yaml.safe_load(page.split("```yaml\n")[1].split("```")[0])
+    printed["data"]["real"]["of"]["path"] = str(digits)
+    said = bigan("train", write_config(here / "run.yaml", digits, **printed))
+    assert (said.status, said.err) == (0, "")
+    kept = saved(Path("runs/run"))
+    assert kept.tensors["state.given"].any()
+    assert bigan("sample", "runs/run", "--out=drawn", "--count=2").status == 0
+    said = bigan("translate", "runs/run", "drawn", "made")
+    assert (said.status, said.out, said.err) == (0, "made: 2 images\n", "")
+    refused(bigan("translate", "runs/run", "drawn", "made", "--to=x"), "--to: 'x': this game translates one way")
+    copy = Path("runs/run/my_translator.py")
+    copy.write_text(copy.read_text().replace("Translation(to)", "Translation(lambda text: self.translate)"))
+    refused(bigan("translate", "runs/run", "drawn", "made"), "returned a method; it must return a Way of bigan.uses")
