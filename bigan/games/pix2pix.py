@@ -28,7 +28,7 @@ class Pix2Pix:
     """Settings of the game; reads the stream "real", whose images have another image each beside them.
 
     Attributes:
-        generator: from the source to an image; its noise, where it has some, is dropout (section 2.1).
+        generator: from the source to an image; its noise, where it has some, is dropout (section 3.1), in training alone.
         critic: of source and image side by side.
         source: the field that is translated.
         condition: given to both beside the source, at every pixel (a pose, a class); None: nothing.
