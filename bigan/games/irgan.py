@@ -21,8 +21,9 @@ from bigan.uses import Recommendation
 class IRGAN:
     """Settings of the game, the authors' as defaults; reads the stream "real": users and what they like (`kind: ratings`).
 
-    Both players are matrix factorisations, and their losses sums over a user's items and means over users: the authors' SGD
-    takes a user at a time, so that its rate times the batch is the same step.
+    Both players are matrix factorisations. All losses are means over users: the authors' SGD takes a user at a time, so that
+    its rate times the batch is the same step. Of a user, the critic's and the pretraining's are sums over the user's likings,
+    which the draws stand for; the generator's is a mean over its draws.
 
     Attributes:
         width: of the vectors of users and items.

@@ -1,7 +1,7 @@
 """How well scores rank the items that a user goes on to like: precision, NDCG, mean average precision, reciprocal rank.
 
 As IRGAN's authors measure (Wang et al., 2017, section 3.2): a user's candidates are all items but those that the training
-likes, and every user with something wanted counts alike.
+likes (and validation likings, where the test is wanted), and every user with something wanted counts alike.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,9 @@ CHOOSING = 5
 
 @dataclass(frozen=True)
 class RankingCard:
-    """What a run ranks, beside the popularity of items in the training likings.
+    """What a run ranks, beside the popularity of items in the likings that are no candidates.
+
+    These are the training's; where the test is wanted, the validation's too.
 
     Attributes:
         split: which likings were wanted, "test" or "validation".
