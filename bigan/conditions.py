@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bigan.batch import Batch, DataSpec
-from bigan.networks.text import TextEncoder, tokens
+from bigan.networks.text import TextEncoder, Tokenizer
 from bigan.precision import wide
 from bigan.settings import BY_KIND, Count, settings
 from bigan.words import words_of
@@ -161,6 +161,8 @@ class Caption:
         if not spec.words:
             raise ValueError(f"data.{stream}: does not say the words of its captions; pack it again, with --overwrite")
 
+        tokens = Tokenizer(spec.words, self.length)
+
         def parse(text: str) -> Tensor:
             said = words_of(text)
             if not said:
@@ -172,13 +174,13 @@ class Caption:
                     f"{text!r}: has {len(said)} words; at most {self.length} are read: shorten it, or train with a larger "
                     "condition.length"
                 )
-            return tokens([text], spec.words, self.length)[0]
+            return tokens([text])[0]
 
         return Given(
             field="captions",
             size=self.width,
             blank=torch.zeros(self.length, dtype=torch.int64),
-            read=lambda batch: tokens(batch.texts(), spec.words, self.length).to(batch.index.device),
+            read=lambda batch: tokens(batch.texts()).to(batch.index.device),
             encoder=lambda: TextEncoder(len(spec.words), self.width),
             parse=parse,
         )

@@ -17,7 +17,7 @@ from bigan.images import to_uint8
 from bigan.metrics.features import Classifier
 from bigan.metrics.fit import cached_classifier
 from bigan.networks.dcgan import DCGANGenerator
-from bigan.networks.text import tokens
+from bigan.networks.text import Tokenizer
 from bigan.report.grid import save_grid
 from bigan.uses import Translation, use
 from experiments.digits import digits, judge
@@ -136,9 +136,8 @@ def facts_of(trained: Trained, condition: Tensor) -> Tensor:
     """two, large, colour, digit, right [N, 5] of captions [N, length] as the game reads them."""
     known = [*np.ndindex(2, 2, 4, 10, 2)]
     words = trained.restored.saved.data["real"]["spec"]["words"]
-    rows = {
-        tuple(row): facts for row, facts in zip(tokens([caption(*f) for f in known], words, 8).tolist(), known, strict=True)
-    }
+    numbers = Tokenizer(words, 8)([caption(*f) for f in known]).tolist()
+    rows = {tuple(row): facts for row, facts in zip(numbers, known, strict=True)}
     return torch.tensor([rows[tuple(row)] for row in condition.tolist()])
 
 

@@ -12,16 +12,23 @@ PADDING, UNKNOWN, FIRST = 0, 1, 2
 """Numbers of what is no word, and of the first word."""
 
 
-def tokens(texts: Iterable[str], words: Sequence[str], length: int) -> Tensor:
-    """Captions as numbers of words, [N, length] int64.
+class Tokenizer:
+    """From captions to numbers of words.
 
     Args:
         words: the vocabulary. A word that it has not is UNKNOWN.
         length: how many words are read; a shorter caption ends in PADDING.
     """
-    numbers = {word: FIRST + number for number, word in enumerate(words)}
-    rows = [[numbers.get(word, UNKNOWN) for word in words_of(text)[:length]] for text in texts]
-    return torch.tensor([row + [PADDING] * (length - len(row)) for row in rows], dtype=torch.int64).view(-1, length)
+
+    def __init__(self, words: Sequence[str], length: int) -> None:
+        self._numbers = {word: FIRST + number for number, word in enumerate(words)}
+        self._length = length
+
+    def __call__(self, texts: Iterable[str]) -> Tensor:
+        """[N, length] int64."""
+        rows = [[self._numbers.get(word, UNKNOWN) for word in words_of(text)[: self._length]] for text in texts]
+        padded = [row + [PADDING] * (self._length - len(row)) for row in rows]
+        return torch.tensor(padded, dtype=torch.int64).view(-1, self._length)
 
 
 class TextEncoder(nn.Module):

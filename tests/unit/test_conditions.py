@@ -9,7 +9,7 @@ from torch import Tensor
 
 from bigan.batch import ArraySpec, Batch, DataSpec
 from bigan.conditions import Array, Attributes, Caption, Given, Label, swapped
-from bigan.networks.text import TextEncoder, tokens
+from bigan.networks.text import TextEncoder, Tokenizer
 from bigan.words import count_words, vocabulary, words_of
 
 SPEC = DataSpec(
@@ -144,9 +144,9 @@ def test_the_classifiers_losses_are_least_for_what_is_right() -> None:
 
 def test_words_are_parted_and_numbered() -> None:
     assert words_of("Two small red 5s, left_") == ["two", "small", "red", "5s", "left"]
-    assert tokens(["red cow", ""], ("blue", "red"), 3).tolist() == [[3, 1, 0], [0, 0, 0]]
-    assert tokens(["red red red red"], ("red",), 2).tolist() == [[2, 2]]
-    assert tokens([], ("red",), 2).shape == (0, 2)
+    assert Tokenizer(("blue", "red"), 3)(["red cow", ""]).tolist() == [[3, 1, 0], [0, 0, 0]]
+    assert Tokenizer(("red",), 2)(["red red red red"]).tolist() == [[2, 2]]
+    assert Tokenizer(("red",), 2)([]).shape == (0, 2)
 
 
 def test_a_vocabulary_is_the_most_frequent_words(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -186,6 +186,8 @@ def test_a_code_is_as_large_as_z_whatever_its_weights() -> None:
 def test_neighbours_change_places() -> None:
     assert swapped(torch.arange(6)).tolist() == [1, 0, 3, 2, 5, 4]
     assert swapped(torch.tensor([[0, 1], [2, 3]])).tolist() == [[2, 3], [0, 1]]
+    assert swapped(torch.arange(5)).tolist() == [1, 0, 3, 2, 4]
+    assert swapped(torch.arange(1)).tolist() == [0]
 
 
 def test_a_manifest_without_words_is_as_it_was() -> None:
