@@ -205,8 +205,12 @@ class OneHot(nn.Module):
 
 
 def swapped(raw: Tensor) -> Tensor:
-    """Each two that lie side by side change places, [2 N, …]: others' conditions, in a move of `group=2`."""
-    return raw.view(-1, 2, *raw.shape[1:]).flip(1).flatten(0, 1)
+    """Each two that lie side by side change places, [N, …]: others' conditions, in a move of `group=2`.
+
+    The last of an odd number, as a measurement may have, stays where it is.
+    """
+    pairs = len(raw) // 2
+    return torch.cat([raw[: 2 * pairs].view(pairs, 2, *raw.shape[1:]).flip(1).flatten(0, 1), raw[2 * pairs :]])
 
 
 def _spec(data: Mapping[str, DataSpec], stream: str) -> DataSpec:

@@ -21,6 +21,7 @@ from bigan.measure import (
     read_points,
     refuse_other_data,
     scores_of,
+    sources_of,
 )
 from bigan.metrics.features import SMALLEST_SIDE
 from bigan.metrics.judge import Card
@@ -66,9 +67,9 @@ def evaluate(path: Path, *, count: int, seed: int, data: Path | None = None, at:
     name = judged_stream(restored.run.data)
     source = moved(restored.run.data[name], data)
     _check(source, count)
-    look = restored.look
     with source.open(seed=0) as stream:
         refuse_other_data(stream, source, restored, name)
+        look = sources_of(restored.look, restored.run.data, {name: stream}, count)
         if isinstance(source, Ratings):
             card = _ranked(restored, source)
         elif "points" in look.samples(1):

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Protocol
 
 from torch import Tensor, nn
@@ -64,15 +65,23 @@ class Round:
 
     Attributes:
         clock: as it stands at the end of the round.
-        stats: "move/name" → mean over the round's samples.
+        means: what `stats` asks, once.
         kept: "move/name" → what the moves kept, [rows, …] in the order of repetitions, then of the global batch.
         draws: random numbers, one row a sample of the global batch.
     """
 
     clock: Clock
-    stats: Mapping[str, float]
+    means: Callable[[], Mapping[str, float]]
     kept: Mapping[str, Tensor]
     draws: Draws
+
+    @cached_property
+    def stats(self) -> Mapping[str, float]:
+        """Means over the round's samples, by "move/name".
+
+        A collective that waits for the device: a game that does not ask is not kept waiting, and every rank asks alike.
+        """
+        return self.means()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +92,8 @@ class Game:
         critique: the critic's raw outputs [N] of samples [N, …], each judged alone; for pictures and diagnostics. None where
             there is no such critic.
         uses: what else the game can do, for the commands that ask for it: of the types of `bigan.uses`.
+        sources: streams of which `sample` takes what it translates, or is asked for, wherever its context `has` a batch of
+            them. That of a measurement has; at ticks and in `bigan sample` no data are at hand.
 
     Raises:
         ValueError: if the parts do not fit together.
@@ -97,11 +108,14 @@ class Game:
     notes: Sequence[str] = ()
     critique: Callable[["Context", Tensor], Tensor] | None = None
     uses: Sequence[object] = ()
+    sources: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         named = {move.player for move in self.moves} | self.averaged
         if unknown := named - set(self.players):
             raise ValueError(f"the game names players that it does not have: {', '.join(sorted(unknown))}")
+        if unread := set(self.sources) - {stream for move in self.moves for stream in move.reads}:
+            raise ValueError(f"the game samples from {min(unread)!r}, which no move reads")
         names = [move.name for move in self.moves]
         if len(names) != len(set(names)):
             raise ValueError(f"two moves share a name ({', '.join(names)}); give each Move its own name=")
@@ -212,6 +226,10 @@ class Context:
     def count(self) -> int:
         """How many samples this context holds."""
         return self.draws.count
+
+    def has(self, stream: str) -> bool:
+        """Whether there is a batch of a stream."""
+        return stream in self._batches
 
     def batch(self, stream: str) -> Batch:
         """The fresh batch of a stream that the move reads.

@@ -5,14 +5,15 @@ On one rank alone: nothing here is a collective, as no layer's eval mode is one.
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar, final
 
 import torch
 from torch import Tensor, nn
 
+from bigan.batch import Batch
 from bigan.clock import Clock, Draws, Numbers
-from bigan.game import Context, Game, Samples
+from bigan.game import Context, Feed, Game, Samples
 from bigan.play import Table, evaluating, frozen, sampled
 
 T = TypeVar("T")
@@ -28,16 +29,19 @@ class Look:
         players: name → module.
         clock: as it stands.
         device: where the players are.
+        feeds: of the game's `sources`, where they are at hand; row n of `samples` then takes their sample n.
     """
 
     game: Game
     players: Mapping[str, nn.Module]
     clock: Clock
     device: torch.device
+    feeds: Mapping[str, Feed] = field(default_factory=dict)
 
     def samples(self, count: int, *, start: int = 0, seed: int = 0) -> Samples:
         """Samples start … start + count - 1 under a seed, as `bigan.play.sample` draws them."""
-        return self._sampled(Draws((seed, "sample"), start, count, self.device))
+        batches = {name: feed.read(start, count) for name, feed in self.feeds.items()}
+        return sampled(self.game, self._context(Draws((seed, "sample"), start, count, self.device), batches))
 
     def between(self, start: Tensor, end: Tensor, at: Tensor, *, seed: int = 0) -> Samples:
         """Samples on the way between those of `samples`: row n stands at [N] in [0, 1] between start [N] and end [N].
@@ -46,16 +50,18 @@ class Look:
         as uniform the straight line, what is chosen is that of the nearer end: so that any game's `sample` gives it.
         """
         ends = Draws((seed, "sample"), 0, 1 + int(torch.cat([start, end]).max()), self.device)
-        return self._sampled(Between(ends, start.to(self.device), end.to(self.device), at.to(self.device)))
+        between = Between(ends, start.to(self.device), end.to(self.device), at.to(self.device))
+        return sampled(self.game, self._context(between))
 
-    def used(self, function: Callable[[Context], T], count: int, scope: str, *, seed: int = 0) -> T:
+    def used(self, function: Callable[[Context], T], count: int, scope: str, *, start: int = 0, seed: int = 0) -> T:
         """What one of `Game.uses` makes in a context of `count` rows, in eval mode and without gradients.
 
         Args:
             scope: keys the draws.
+            start: the number of the first row, among all that are asked for under a seed.
         """
         with torch.no_grad(), evaluating(self.players.values()):
-            return function(self._context(Draws((seed, scope), 0, count, self.device)))
+            return function(self._context(Draws((seed, scope), start, count, self.device)))
 
     def judged(self, samples: Tensor) -> tuple[Tensor, Tensor]:
         """The critic's raw outputs [N] of samples [N, …], and their gradients [N, …] by each sample.
@@ -69,11 +75,9 @@ class Look:
             values = self.game.critique(context, points)
             return values.detach(), torch.autograd.grad(values.sum(), points)[0]
 
-    def _sampled(self, draws: Numbers) -> Samples:
-        return sampled(self.game, self._context(draws))
-
-    def _context(self, draws: Numbers) -> Context:
-        return Context(players=self.players, batches={}, draws=draws, clock=self.clock, state=self.game.state)
+    def _context(self, draws: Numbers, batches: Mapping[str, Batch] | None = None) -> Context:
+        state = self.game.state
+        return Context(players=self.players, batches=batches or {}, draws=draws, clock=self.clock, state=state)
 
 
 @contextmanager

@@ -2,13 +2,15 @@
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import replace
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, final
 
 import torch
 from torch import Tensor
 
+from bigan.batch import Batch
 from bigan.clock import Clock
 from bigan.config import Run
 from bigan.data.contract import Data, Stream
@@ -20,6 +22,7 @@ from bigan.data.stacked import StackedDigits
 from bigan.data.stream import Shards
 from bigan.data.toy import Modes, Toy
 from bigan.folder import RunFolder
+from bigan.game import Feed
 from bigan.look import Look, looking
 from bigan.metrics.features import Classifier
 from bigan.metrics.fit import cached_classifier
@@ -78,6 +81,33 @@ def read_data(stream: Stream, features: Path, samples: int, device: torch.device
     return halves(classifier, real.images, spec.classes, samples)
 
 
+@dataclass(frozen=True)
+class Rows:
+    """A feed of samples that lie in memory."""
+
+    batch: Batch
+    device: torch.device
+
+    def read(self, start: int, count: int) -> Batch:
+        """Samples start … start + count - 1."""
+        return self.batch.rows(start, count).to(self.device)
+
+
+def sources_of(look: Look, data: Mapping[str, Data], opened: Mapping[str, Stream], count: int) -> Look:
+    """The look with what its game translates, or is asked for, at hand: the first `count` samples of its `sources`.
+
+    Without these its samples are made from the few that the game keeps, however many are drawn.
+
+    Args:
+        opened: those of the data that are open; the others are opened, with seed 0 as these.
+    """
+    feeds = {}
+    for name in look.game.sources:
+        with nullcontext(opened[name]) if name in opened else data[name].open(seed=0) as stream:
+            feeds[name] = Rows(stream.read(0, count), look.device)
+    return replace(look, feeds=feeds)
+
+
 def read_points(stream: Stream) -> Tensor:
     """Up to MAX_POINTS real points [N, D] float32; all of a set that is no larger.
 
@@ -129,8 +159,10 @@ class Gauge:
     """
 
     def __init__(self, run: Run, folder: RunFolder, samples: int) -> None:
-        self._source, self._folder, self._samples = run.data[judged_stream(run.data)], folder, samples
+        self._run, self._name, self._folder, self._samples = run, judged_stream(run.data), folder, samples
+        self._source = run.data[self._name]
         self._data: Halves | None = None
+        self._feeds: Mapping[str, Feed] = {}
         self._held: Held | None = None
 
     def check(self, table: Table, clock: Clock) -> None:
@@ -167,7 +199,8 @@ class Gauge:
         if self._data is None:
             with self._source.open(seed=0) as stream:
                 self._data = read_data(stream, self._folder.features, self._samples, table.device)
-        found = self._data.figures(torch.cat(list(images(look, self._samples, 0))))
+                self._feeds = sources_of(look, self._run.data, {self._name: stream}, self._samples).feeds
+        found = self._data.figures(torch.cat(list(images(replace(look, feeds=self._feeds), self._samples, 0))))
         return {"frechet": found.frechet, "precision": found.precision, "recall": found.recall}
 
     def _ranked(self, look: Look, source: Ratings) -> dict[str, float]:

@@ -173,6 +173,11 @@ def way(critic: nn.Module, shape: Sequence[int] | None = None) -> str:
     return f"gradient penalties: {'recorded pullback' if reason is None else f'double backward, because {reason}'}"
 
 
+def due_at(step: int, penalties: Sequence[Penalty]) -> list[Penalty]:
+    """Those that the critic pays at this one of its steps."""
+    return [penalty for penalty in penalties if step % penalty.every == 0]
+
+
 def judge(
     critic: nn.Module,
     penalties: Sequence[Penalty],
@@ -200,7 +205,7 @@ def judge(
     """
     if not len(like):
         raise ValueError("a critic's step needs at least one image a point")
-    due = [penalty for penalty in penalties if step % penalty.every == 0]
+    due = due_at(step, penalties)
     held = list(dict.fromkeys(penalty.at for penalty in due))
     names = list(dict.fromkeys((*held, "real", "fake")))
     shape = (len(names) * len(like), *like.shape[1:])

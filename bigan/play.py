@@ -144,7 +144,7 @@ def close(table: Table, played: Played, meter: Meter) -> Clock:
     if table.game.after is not None:
         draws = Draws((table.seed, clock.attempt, "after", clock.round), 0, clock.batch, table.device)
         gathered = {name: torch.cat(tensors) for name, tensors in played.kept.items()}
-        table.game.after(Round(clock, stats.means(table.group), gathered, draws))
+        table.game.after(Round(clock, lambda: stats.means(table.group), gathered, draws))
         table.group.broadcast(list(table.game.state.buffers()))
     meter.update(stats)
     return clock

@@ -1,10 +1,11 @@
-"""A bank of conditions: what `Game.sample` draws them from, where the data need not be at hand."""
+"""A bank of conditions: what `Game.sample` draws them from, where the data are not at hand."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
 
+from bigan.batch import Batch
 from bigan.game import Context, Round
 from bigan.images import from_uint8, rounded
 
@@ -45,8 +46,15 @@ class Bank(nn.Module):
                 taken = rows[: played.clock.batch][: self.size - start]
                 buffer[start : start + len(taken)] = taken
 
-    def draw(self, ctx: Context) -> dict[str, Tensor]:
-        """Name → rows [count, …] of those that are there, the same row of each name; zeros before the first round."""
+    def draw(self, ctx: Context, stream: str, read: Callable[[Batch], dict[str, Tensor]]) -> dict[str, Tensor]:
+        """Name → rows [count, …] of those that are there, the same row of each name; zeros before the first round.
+
+        Args:
+            stream: one of the game's `sources`: where the context has a batch of it, its rows are taken instead.
+            read: from that batch to name → rows.
+        """
+        if ctx.has(stream):
+            return read(ctx.batch(stream))
         rows = ctx.integers("bank", max(1, min(self.size, ctx.clock.images)))
         drawn = {name: buffer[rows] for name, buffer in self.named_buffers()}
         return {name: from_uint8(value) if value.dtype == torch.uint8 else value for name, value in drawn.items()}

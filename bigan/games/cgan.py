@@ -12,7 +12,7 @@ from bigan.batch import DataSpec, modelled
 from bigan.conditions import Condition, Given, Label, swapped
 from bigan.game import Context, Game, Move, Samples, Terms
 from bigan.games.bank import Bank
-from bigan.games.contest import check_penalties, contest, mean_over, observe, persuade
+from bigan.games.contest import against, check_penalties, contest, contest_headed, mean_over, observe, persuade
 from bigan.latents import Latent, Normal
 from bigan.networks import Critic, Generator, group
 from bigan.networks.dcgan import DCGANCritic, DCGANGenerator
@@ -75,8 +75,10 @@ class CGAN:
         coupled = self.objective.coupled
 
         def sample(ctx: Context, condition: Tensor | None = None) -> Samples:
-            asked = bank.draw(ctx)["condition"] if condition is None else condition.to(bank.get_buffer("condition").device)
-            asked = asked.expand(ctx.count, *given.blank.shape)
+            if condition is None:
+                asked = bank.draw(ctx, "real", lambda batch: {"condition": given.read(batch)})["condition"]
+            else:
+                asked = condition.to(bank.get_buffer("condition").device).expand(ctx.count, *given.blank.shape)
             return {name: self.generate(ctx, asked), "condition": asked}
 
         def chosen(text: str) -> Sample:
@@ -109,6 +111,7 @@ class CGAN:
             notes=(way(critic),) if self.penalties else (),
             critique=self._critique if self.how == "classifier" and self.critic.minibatch is None else None,
             uses=(Chosen(chosen),),
+            sources=("real",),
         )
 
     def _critic(self, shape: tuple[int, ...], given: Given) -> nn.Module:
@@ -130,9 +133,15 @@ class CGAN:
         bank.offer(ctx, {"condition": condition})
         with torch.no_grad():
             fake = self.generate(ctx, condition)
-        seen = None if self.how == "classifier" else condition
         mean = mean_over(ctx, self.objective)
-        outcome = contest(critic, self.objective, self.penalties, ctx.draws, ctx.step, real, fake, seen, mean)
+        if self.how == "classifier":
+            outcome, outputs = contest_headed(
+                critic, self.objective, self.penalties, ctx.draws, ctx.step, real, fake, asked=("real", "fake"), mean=mean
+            )
+            observe(ctx, self.objective, outcome)
+            told = {f"classifier({side})": self._told(ctx, given, said, condition, side) for side, said in outputs.items()}
+            return outcome.terms | told
+        outcome = contest(critic, self.objective, self.penalties, ctx.draws, ctx.step, real, fake, condition, mean)
         observe(ctx, self.objective, outcome)
         terms, logits = outcome.terms, outcome.logits
         if self.mismatch:
@@ -142,9 +151,6 @@ class CGAN:
             wrong = torch.where(same, logits["fake"], wrong)  # the neighbour asks for the same, which is no mismatch
             ctx.observe("D(mismatch)", self.objective.score(wrong.detach()))
             terms["adversarial"] = (terms["adversarial"] + self.objective.critic(logits["real"], wrong, mean)) / 2
-        if self.how == "classifier":
-            for name, samples in (("real", real), ("fake", fake)):
-                terms[f"classifier({name})"] = self._told(ctx, given, samples, condition, name)[1]
         return terms
 
     def generator_loss(self, ctx: Context, given: Given) -> Terms:
@@ -157,17 +163,14 @@ class CGAN:
             return {
                 "adversarial": persuade(lambda samples: critic(samples, condition), self.objective, fake, batch.modelled, mean)
             }
-        against = None
-        if self.objective.pairs:
-            with torch.no_grad():
-                against = wide(critic(batch.modelled))
-        logits, told = self._told(ctx, given, fake, condition, "fake")  # both heads in one pass
-        return {"adversarial": self.objective.generator(logits, against, mean), "classifier(fake)": told}
+        real = against(critic, self.objective, batch.modelled)
+        logits, outputs = both(critic, fake)
+        adversarial = self.objective.generator(wide(logits), real, mean)
+        return {"adversarial": adversarial, "classifier(fake)": self._told(ctx, given, outputs, condition, "fake")}
 
-    def _told(self, ctx: Context, given: Given, samples: Tensor, condition: Tensor, name: str) -> tuple[Tensor, Tensor]:
-        """Logits [N], and the classifier's term."""
+    def _told(self, ctx: Context, given: Given, outputs: Tensor, condition: Tensor, side: str) -> Tensor:
+        """The classifier's term, of what it says [N, K]."""
         assert given.loss is not None
         assert given.right is not None
-        logits, outputs = both(ctx.players["critic"], samples)
-        ctx.observe(f"classifier_accuracy({name})", given.right(outputs.detach(), condition))
-        return wide(logits), self.weight * given.loss(outputs, condition).mean()
+        ctx.observe(f"classifier_accuracy({side})", given.right(outputs.detach(), condition))
+        return self.weight * given.loss(outputs, condition).mean()

@@ -9,8 +9,9 @@ from torch import Tensor, nn
 from bigan.clock import Numbers
 from bigan.game import Context
 from bigan.networks import Critic, judges_alone
+from bigan.networks.joint import both
 from bigan.objectives import Adversarial, over_batch
-from bigan.penalties import DRAGAN, Penalty, judge, mix, norm
+from bigan.penalties import DRAGAN, Penalty, due_at, judge, mix, norm
 from bigan.precision import wide
 
 
@@ -75,6 +76,31 @@ def contest(
     return Outcome({"adversarial": objective.critic(logits["real"], logits["fake"], mean), **terms}, logits, gradients)
 
 
+def contest_headed(
+    critic: nn.Module,
+    objective: Adversarial,
+    penalties: Sequence[Penalty],
+    draws: Numbers,
+    step: int,
+    real: Tensor,
+    fake: Tensor,
+    asked: Sequence[str],
+    mean: Callable[[Tensor], Tensor] = over_batch,
+) -> tuple[Outcome, dict[str, Tensor]]:
+    """`contest` of a critic with two heads, and what the second says of the sides that are asked for: side → [N, K].
+
+    Where no penalty is due each side passes the trunk once; the recorded pullback of one that is due follows the first head.
+    """
+    sides = {"real": real, "fake": fake.to(real.dtype)}
+    if due_at(step, penalties):
+        outcome = contest(critic, objective, penalties, draws, step, real, fake, mean=mean)
+        return outcome, {side: both(critic, sides[side])[1] for side in asked}
+    passes = {side: both(critic, samples) for side, samples in sides.items()}
+    logits = {side: wide(first) for side, (first, _) in passes.items()}
+    adversarial = objective.critic(logits["real"], logits["fake"], mean)
+    return Outcome({"adversarial": adversarial}, logits, {}), {side: passes[side][1] for side in asked}
+
+
 def persuade(
     critic: Callable[[Tensor], Tensor],
     objective: Adversarial,
@@ -89,11 +115,16 @@ def persuade(
         real: [N, …]; read where the objective `pairs`.
         mean: over the global batch; asked where the objective is coupled.
     """
+    real_logits = against(critic, objective, real)
+    return objective.generator(wide(critic(fake)), real_logits, mean)
+
+
+def against(critic: Callable[[Tensor], Tensor], objective: Adversarial, real: Tensor | None) -> Tensor | None:
+    """Logits [N] of real samples, where the objective `pairs` fakes with them."""
     if real is None or not objective.pairs:
-        return objective.generator(wide(critic(fake)))
+        return None
     with torch.no_grad():
-        against = wide(critic(real))
-    return objective.generator(wide(critic(fake)), against, mean)
+        return wide(critic(real))
 
 
 def observe(ctx: Context, objective: Adversarial, outcome: Outcome, of: str = "", *, estimate: bool = True) -> None:

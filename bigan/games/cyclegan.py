@@ -89,6 +89,7 @@ class CycleGAN:
             notes=(way(critics["real"], shapes["real"]),) if self.penalties else (),
             critique=None if self.critic.minibatch else self.critique,
             uses=(Translation(to=lambda text: _way(text, shapes)),),
+            sources=("source",),
         )
 
     def critics_loss(self, ctx: Context, pool: Pool, bank: Bank) -> Terms:
@@ -132,8 +133,8 @@ class CycleGAN:
         return images if self.noise is None else self.noise.on(images, ctx.clock, ctx.draws, name)
 
     def sample(self, ctx: Context, bank: Bank) -> Samples:
-        """Some of the first source images of the run, translated."""
-        source = bank.draw(ctx)["source"]
+        """Source images, those of the run's first where the data are not at hand, translated."""
+        source = bank.draw(ctx, "source", lambda batch: {"source": batch.images})["source"]
         return {"images": ctx.players["translators"].get_submodule("real")(source), "source": source}
 
     def critique(self, ctx: Context, samples: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor
 from bigan.batch import DataSpec, modelled
 from bigan.conditions import number, whole
 from bigan.game import Context, Game, Move, Samples, Terms
-from bigan.games.contest import Outcome, check_penalties, contest, mean_over, observe
+from bigan.games.contest import against, check_penalties, contest_headed, mean_over, observe
 from bigan.latents import Latent, Normal
 from bigan.networks import Critic, Generator, group
 from bigan.networks.dcgan import DCGANCritic, DCGANGenerator
@@ -97,25 +97,19 @@ class InfoGAN:
         codes, critic, real = self.codes(ctx), ctx.players["critic"], ctx.batch("real").modelled
         with torch.no_grad():
             fake = self.generate(ctx, codes)
-        logits, said = both(critic, fake)
-        if self.penalties:
-            outcome = contest(
-                critic, self.objective, self.penalties, ctx.draws, ctx.step, real, fake, mean=mean_over(ctx, self.objective)
-            )  # fmt: skip
-        else:
-            points = {"real": wide(critic(real)), "fake": wide(logits)}
-            outcome = Outcome({"adversarial": self.objective.critic(**points, mean=mean_over(ctx, self.objective))}, points, {})
+        mean = mean_over(ctx, self.objective)
+        outcome, said = contest_headed(
+            critic, self.objective, self.penalties, ctx.draws, ctx.step, real, fake, asked=("fake",), mean=mean
+        )
         observe(ctx, self.objective, outcome)
-        return {**outcome.terms, **self.information(ctx, said, codes)}
+        return {**outcome.terms, **self.information(ctx, said["fake"], codes)}
 
     def generator_loss(self, ctx: Context) -> Terms:
         """The objective's generator loss and -λ L_I of the generator (equation 6)."""
-        codes, critic, against = self.codes(ctx), ctx.players["critic"], None
+        codes, critic = self.codes(ctx), ctx.players["critic"]
         logits, said = both(critic, self.generate(ctx, codes))
-        if self.objective.pairs:
-            with torch.no_grad():
-                against = wide(critic(ctx.batch("real").modelled))
-        adversarial = self.objective.generator(wide(logits), against, mean_over(ctx, self.objective))
+        real = against(critic, self.objective, ctx.batch("real").modelled if self.objective.pairs else None)
+        adversarial = self.objective.generator(wide(logits), real, mean_over(ctx, self.objective))
         return {"adversarial": adversarial, **self.information(ctx, said, codes)}
 
     def information(self, ctx: Context, said: Tensor, codes: Codes) -> Terms:

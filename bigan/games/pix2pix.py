@@ -90,6 +90,7 @@ class Pix2Pix:
             after=lambda played: bank.put(played, "generator"),
             sample=lambda ctx: self.sample(ctx, seen, bank),
             uses=(Translation(seen.to),),
+            sources=("real",),
         )
 
     def critic_loss(self, ctx: Context, seen: "_Seen") -> Terms:
@@ -128,8 +129,8 @@ class Pix2Pix:
         return terms
 
     def sample(self, ctx: Context, seen: "_Seen", bank: Bank) -> Samples:
-        """Translations of sources that the run has read, and these."""
-        rows = bank.draw(ctx)
+        """Translations of sources, those of the first images of the run where the data are not at hand; and the sources."""
+        rows = bank.draw(ctx, "real", seen.read)
         return {"images": ctx.players["generator"](seen.beside(rows)), **rows}
 
 

@@ -13,7 +13,7 @@ from bigan.batch import DataSpec, image_shape
 from bigan.conditions import Attributes, Given, Label, swapped
 from bigan.game import Context, Game, Move, Samples, Terms
 from bigan.games.bank import PICTURES, Bank
-from bigan.games.contest import check_penalties, contest, observe
+from bigan.games.contest import check_penalties, contest_headed, observe
 from bigan.networks import Critic, Translator, group, sees_alone
 from bigan.networks.joint import Conditioned, both, headed
 from bigan.networks.patch import PatchCritic
@@ -79,7 +79,7 @@ class StarGAN:
                 ),
                 Move(player="generator", loss=lambda ctx: self.generator_loss(ctx, given), reads=("real",), group=tied),
             ),
-            sample=lambda ctx: self.sample(ctx, bank),
+            sample=lambda ctx: self.sample(ctx, given, bank),
             state=bank,
             after=lambda played: bank.put(played, "critic"),
             notes=(way(critic, shape),) if self.penalties else (),
@@ -88,6 +88,7 @@ class StarGAN:
                 Translation(lambda text: Way(shape, self._to(text, given))),
                 Chosen(lambda text: self._given(text, given, bank)),
             ),
+            sources=("real",),
         )
 
     def critic_loss(self, ctx: Context, given: Given, bank: Bank) -> Terms:
@@ -98,10 +99,11 @@ class StarGAN:
         bank.offer(ctx, {"source": real, "condition": other})
         with torch.no_grad():
             fake = ctx.players["generator"](real, other)
-        outcome = contest(critic, self.objective, self.penalties, ctx.draws, ctx.step, real, fake)
+        outcome, classes = contest_headed(
+            critic, self.objective, self.penalties, ctx.draws, ctx.step, real, fake, asked=("real",)
+        )
         observe(ctx, self.objective, outcome)
-        _, classes = both(critic, real)
-        return outcome.terms | {"classification": self._classification(ctx, given, classes, condition)}
+        return outcome.terms | {"classification": self._classification(ctx, given, classes["real"], condition)}
 
     def generator_loss(self, ctx: Context, given: Given) -> Terms:
         """Equations 1, 3 and 4: taken for real, and for the class that was asked for; and back to what it was."""
@@ -122,9 +124,9 @@ class StarGAN:
         ctx.observe("classified", given.right(classes, condition))
         return self.classify * given.loss(classes, condition).mean()
 
-    def sample(self, ctx: Context, bank: Bank, chosen: Tensor | None = None) -> Samples:
-        """Some of the first images of the run, each translated to what its neighbour was, or all to one choice."""
-        drawn = bank.draw(ctx)
+    def sample(self, ctx: Context, given: Given, bank: Bank, chosen: Tensor | None = None) -> Samples:
+        """Images, the run's first where the data are not at hand, each translated to what its neighbour was, or all to one."""
+        drawn = bank.draw(ctx, "real", lambda batch: {"source": batch.images, "condition": swapped(given.read(batch))})
         source, condition = drawn["source"], drawn["condition"]
         if chosen is not None:
             condition = chosen.to(condition.device).expand_as(condition)
@@ -132,7 +134,7 @@ class StarGAN:
 
     def _given(self, text: str, given: Given, bank: Bank) -> Sample:
         chosen = given.parse(text)
-        return lambda ctx: self.sample(ctx, bank, chosen)
+        return lambda ctx: self.sample(ctx, given, bank, chosen)
 
     def _to(self, text: str, given: Given) -> Callable[[Context, Tensor], Tensor]:
         """What translates images as the user says; attributes that are not named stay what the critic reads off an image."""

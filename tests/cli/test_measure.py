@@ -1,13 +1,15 @@
 """A run that is measured while it trains: by what `bigan evaluate` says, and without a trace in it."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from bigan import evaluate as evaluation
 from bigan import measure
 from bigan.build import prepared
 from bigan.clock import Clock
@@ -18,10 +20,12 @@ from bigan.distributed.group import Alone
 from bigan.evaluate import evaluate
 from bigan.folder import RunFolder
 from bigan.game import Game, Move
-from bigan.measure import Gauge
+from bigan.look import Look, looking
+from bigan.measure import Gauge, sources_of
 from bigan.metrics import fit
 from bigan.metrics.judge import Card
 from bigan.play import Meter, Table, play
+from bigan.sample import images
 
 from .launch import GAMES, bigan, differing, kimg, pack_digits, refused, saved, write_config
 
@@ -70,6 +74,31 @@ def test_a_run_that_is_measured_ends_as_one_that_is_not(here: Path, digits: Path
     assert isinstance(card, Card)
     assert figures["frechet"] == pytest.approx(card.fake.frechet, rel=1e-4)
     assert figures["precision"] == pytest.approx(card.fake.precision, abs=0.1)
+
+
+def test_what_is_translated_comes_from_all_of_the_data(here: Path, digits: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not from the few images that the game keeps for a tick."""
+    run = load(write_config(here / "run.yaml", digits, "cyclegan"))
+    with prepared(run, Alone(), CPU) as setup:
+        clock = play(setup.table, setup.clock, Meter())
+        with looking(setup.table, clock) as look:
+            at_hand = sources_of(look, run.data, {}, 30)
+            found = torch.cat([at_hand.samples(13)["source"], at_hand.samples(17, start=13)["source"]])
+    with run.data["source"].open(seed=0) as stream:
+        assert torch.equal(found, stream.read(0, 30).to(CPU).images)
+    seen: list[Look] = []
+
+    def spied(look: Look, *rest: Any) -> Iterator[Tensor]:
+        seen.append(look)
+        return images(look, *rest)
+
+    monkeypatch.setattr(measure, "images", spied)
+    monkeypatch.setattr(evaluation, "images", spied)
+    said = bigan("train", here / "run.yaml", *measuring())
+    assert said.status == 0, said
+    assert bigan("evaluate", "runs/run", f"--count={COUNT}").status == 0
+    assert [set(look.feeds) for look in seen] == [{"source"}] * len(seen)
+    assert len(seen) > 1
 
 
 class Painter(nn.Module):

@@ -1,8 +1,11 @@
 """What a game keeps of its rounds: conditions for `sample`, and old fakes for the critic."""
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 
+from bigan.batch import Batch
 from bigan.clock import Clock, Draws
 from bigan.game import Context, Round
 from bigan.games.bank import Bank
@@ -12,15 +15,19 @@ CPU = torch.device("cpu")
 BATCH = 4
 
 
-def context(round: int, start: int = 0, count: int = BATCH) -> Context:
-    draws = Draws((0, round), start, count, CPU)
-    return Context(players={}, batches={}, draws=draws, clock=Clock(batch=BATCH, round=round), state=nn.Module())
+def context(round: int, start: int = 0, count: int = BATCH, batches: Mapping[str, Batch] | None = None) -> Context:
+    draws, clock = Draws((0, round), start, count, CPU), Clock(batch=BATCH, round=round)
+    return Context(players={}, batches=batches or {}, draws=draws, clock=clock, state=nn.Module())
+
+
+def numbers(batch: Batch) -> dict[str, Tensor]:
+    return {"labels": batch.labels}
 
 
 def after(round: int, kept: dict[str, Tensor]) -> Round:
     clock = Clock(batch=BATCH, round=round + 1)
     named = {f"critic/{name}": value for name, value in kept.items()}
-    return Round(clock, {}, named, Draws((0, "after"), 0, BATCH, CPU))
+    return Round(clock, dict, named, Draws((0, "after"), 0, BATCH, CPU))
 
 
 def banked(size: int, rounds: int, repeat: int = 1) -> Bank:
@@ -42,11 +49,18 @@ def test_a_bank_fills_and_stays() -> None:
 
 def test_a_bank_draws_rows_that_are_there() -> None:
     bank = banked(1000, 2)
-    drawn = bank.draw(context(2, count=256))
+    drawn = bank.draw(context(2, count=256), "real", numbers)
     assert set(drawn["labels"].tolist()) == set(range(8))
     torch.testing.assert_close(drawn["images"][:, 0, 0, 0], drawn["labels"] / 10 - 1, atol=1 / 255, rtol=0)
-    first = banked(6, 0).draw(context(0))
+    first = banked(6, 0).draw(context(0), "real", numbers)
     assert first["labels"].tolist() == [0] * BATCH
+
+
+def test_a_bank_stands_back_where_the_data_are_at_hand() -> None:
+    batch = Batch(torch.arange(BATCH), {"labels": torch.arange(50, 50 + BATCH)})
+    assert banked(6, 2).draw(context(2, batches={"real": batch}), "real", numbers)["labels"].tolist() == [50, 51, 52, 53]
+    other = banked(6, 2).draw(context(2, batches={"source": batch}), "real", numbers)
+    assert set(other["labels"].tolist()) <= set(range(6))
 
 
 def pooled(size: int, rounds: int, ranks: int = 1) -> tuple[Pool, list[Tensor]]:

@@ -54,7 +54,7 @@ def test_an_encoder_learns_from_what_is_generated_and_leaves_codes_of_what_is_re
 
     assert game.after is not None
     kept = {f"encoder/{name}": value for name, value in ctx.kept.items()}
-    game.after(Round(Clock(batch=8, round=1), {}, kept, Draws((1,), 0, 8, CPU)))
+    game.after(Round(Clock(batch=8, round=1), dict, kept, Draws((1,), 0, 8, CPU)))
     way, plain = (use(game, Translation, "").to(text) for text in ("right=3", "right=0"))
     after = Context(players=game.players, batches={}, draws=Draws((2,), 0, 8, CPU), clock=Clock(batch=8), state=game.state)
     one, other = way.run(after, batch.images), plain.run(after, batch.images)
