@@ -18,13 +18,14 @@ def translate_command(
     to: Annotated[
         str, typer.Option(metavar="TEXT", help="Where to: a stream's name, a class, NAME=NUMBER, …; the game's own.")
     ] = "",
+    seed: Annotated[int, typer.Option(help="Of what the game draws, if it does.")] = 0,
     live: Live = False,
     at: At = None,
 ) -> None:
     """Translate images by a trained run."""
     from bigan.translate import translate
 
-    written = translate(path, source, out, to=to, live=live, at=at)
+    written = translate(path, source, out, to=to, seed=seed, live=live, at=at)
     print(written[0] if len(written) == 1 else f"{out}: {len(written)} images")
 
 

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 import torch
-from torch import Tensor
 
 from bigan.data.sources.tree import list_folder
 from bigan.images import from_uint8
@@ -20,7 +19,7 @@ CHUNK = 16
 
 
 def translate(
-    path: Path, source: Path, out: Path, *, to: str = "", live: bool = False, at: str | None = None
+    path: Path, source: Path, out: Path, *, to: str = "", seed: int = 0, live: bool = False, at: str | None = None
 ) -> tuple[Path, ...]:
     """Translate an image to OUT, or every image of a folder to one in the folder OUT, of its own name as .png.
 
@@ -33,6 +32,7 @@ def translate(
         source: an image, or a folder of images.
         out: a file, or a folder.
         to: where to, as the user writes it.
+        seed: of what the translator draws, if it draws anything, for each image by its place among them.
         live: take the live weights and not the averages.
         at: which checkpoint, as in `bigan.checkpoints.chosen`.
 
@@ -54,7 +54,7 @@ def translate(
         raise ValueError(f"Translation.to of the game returned a {type(way).__name__}; it must return a Way of bigan.uses")
     broken: list[str] = []
     for start in range(0, len(files), CHUNK):
-        broken += _translate(restored.look, way, files[start : start + CHUNK])
+        broken += _translate(restored.look, way, files[start : start + CHUNK], start, seed)
     if broken:
         more = f" (and {len(broken) - 1} more, of {len(files)} images)" if len(broken) > 1 else ""
         raise ValueError(broken[0] + more)
@@ -87,24 +87,24 @@ def _files(source: Path, out: Path) -> list[tuple[Path, Path]]:
     return [(source / name, out / target) for target, name in targets.items()]
 
 
-def _translate(look: Look, way: Way, files: Sequence[tuple[Path, Path]]) -> list[str]:
-    """What is wrong with those that cannot be read."""
+def _translate(look: Look, way: Way, files: Sequence[tuple[Path, Path]], start: int, seed: int) -> list[str]:
+    """What is wrong with those that cannot be read; in their places stand black images, so that no other's draws change."""
     channels, *size = way.shape
-    read: dict[Path, Tensor] = {}
-    broken: list[str] = []
-    for source, target in files:
+    images = torch.zeros(len(files), *way.shape, dtype=torch.uint8)
+    broken: dict[int, str] = {}
+    for row, (source, _) in enumerate(files):
         try:
-            read[target] = read_image(source, channels, (size[0], size[1]))[0]
+            images[row] = read_image(source, channels, (size[0], size[1]))[0]
         except ValueError as error:
-            broken.append(str(error))
-    if not read:
-        return broken
-    images = from_uint8(torch.stack(list(read.values()))).to(look.device)
-    made = look.used(lambda ctx: way.run(ctx, images), len(images), "translate")
-    for target, image in zip(read, pixels(made), strict=True):
+            broken[row] = str(error)
+    given = from_uint8(images).to(look.device)
+    made = look.used(lambda ctx: way.run(ctx, given), len(files), "translate", start=start, seed=seed)
+    for row, ((_, target), image) in enumerate(zip(files, pixels(made), strict=True)):
+        if row in broken:
+            continue
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             save_image(image, target)
         except OSError as error:
             raise ValueError(f"{target}: cannot be written ({error.strerror or error})") from None
-    return broken
+    return [*broken.values()]

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
+from torch.nn.functional import interpolate
 from torchvision.utils import make_grid
 
 from bigan.images import to_uint8
@@ -20,12 +21,15 @@ def pixels(images: Tensor) -> NDArray[np.uint8]:
 
 
 def beside_source(samples: Mapping[str, Tensor]) -> Tensor:
-    """The "images" of samples, [N, C, H, W]; of translations, each to the right of its "source", [N, C', H, 2 W]."""
-    images = samples["images"]
-    if "source" not in samples:
+    """The "images" of samples, [N, C, H, W]; each to the right of its "source" where that is images, too, [N, C', H, 2 W].
+
+    A source of another size is brought to that of the images, its pixels being repeated or left out.
+    """
+    images, source = samples["images"], samples.get("source")
+    if source is None or source.ndim != 4 or not source.is_floating_point():
         return images
-    both = [samples["source"], images]
-    channels = max(len(side[0]) for side in both)
+    both = [interpolate(source, images.shape[2:]), images]
+    channels = max(side.shape[1] for side in both)
     return torch.cat([side.expand(-1, channels, -1, -1) for side in both], 3)
 
 

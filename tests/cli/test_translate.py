@@ -1,5 +1,6 @@
 """`bigan translate`: images and folders, by runs that were stopped and went on; and what it says of what is none."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,8 +8,9 @@ import pytest
 import torch
 from PIL import Image
 
+from bigan import translate as translation
 from bigan.sample import restore
-from bigan.uses import Translation, use
+from bigan.uses import Translation, Way, use
 
 from .launch import bigan, differing, kimg, pack_digits, refused_and_untouched, saved, write_config
 
@@ -127,6 +129,28 @@ def test_a_broken_image_keeps_no_other_of_its_folder(there: Path) -> None:
     (there / "in" / "d.png").write_text("no image")
     said = bigan("translate", "runs/cyclegan", there / "in", there / "out")
     assert "b.png: is no image (and 1 more, of 4 images)" in said.err
+
+
+def test_what_a_translator_draws_is_another_for_each_image(there: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By its place in the folder and the seed, however many are translated at a time and whatever else cannot be read."""
+    for name in "abcde":
+        picture(there / "in" / f"{name}.png")
+    restored = restore(Path("runs/cyclegan"))
+    noise = Translation(lambda text: Way((1, 16, 16), lambda ctx, images: 0 * images + 2 * ctx.uniform("style", 1, 1, 1) - 1))
+    restored = replace(restored, game=replace(restored.game, uses=(noise,)))
+    monkeypatch.setattr(translation, "restore", lambda *_, **__: restored)
+
+    def made(out: str, chunk: int, *, seed: int = 0) -> dict[str, int]:
+        monkeypatch.setattr(translation, "CHUNK", chunk)
+        bigan("translate", "runs/cyclegan", there / "in", there / out, f"--seed={seed}")
+        return {path.stem: int(np.asarray(Image.open(path)).max()) for path in sorted((there / out).iterdir())}
+
+    first = made("a", 2)
+    assert len(set(first.values())) == 5
+    assert made("b", 16) == first
+    assert not set(first.values()) & set(made("c", 2, seed=1).values())
+    (there / "in" / "b.png").write_text("no image")
+    assert made("d", 16) == {name: value for name, value in first.items() if name != "b"}
 
 
 def test_a_class_can_be_asked_of_samples(there: Path) -> None:

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from bigan.report.events import EventLog
-from bigan.report.grid import save_grid
+from bigan.report.grid import beside_source, save_grid
 from bigan.report.progress import ProgressLine, progress_line
 
 from ..disk import full_disk
@@ -68,6 +68,17 @@ def test_values_are_rounded_and_clamped_and_any_float_will_do(tmp_path: Path) ->
     save_grid(nhwc, tmp_path / "a.png")
     save_grid(nhwc.contiguous(), tmp_path / "b.png")
     assert np.array_equal(picture(tmp_path / "a.png"), picture(tmp_path / "b.png"))
+
+
+def test_a_source_stands_beside_its_image_where_it_is_one() -> None:
+    images = values(2, 3, 4, 6)
+    assert beside_source({"images": images}) is images
+    assert beside_source({"images": images, "source": torch.arange(2)}) is images
+    height, width = images.shape[2:]
+    both = beside_source({"images": images, "source": images[:, :1, ::2, ::2]})
+    assert both.shape == (2, 3, height, 2 * width)
+    assert torch.equal(both[..., width:], images)
+    assert torch.equal(both[:, 2, :, :width], images[:, 0, ::2, ::2].repeat_interleave(2, 1).repeat_interleave(2, 2))
 
 
 def test_a_picture_is_not_changed_by_being_written(tmp_path: Path) -> None:
