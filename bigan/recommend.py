@@ -36,7 +36,7 @@ def recommend(
 
     Raises:
         ValueError: if the run cannot be restored or recommends nothing, its ratings cannot be read or, without `data`, are not
-            those that it was trained on, or nothing is known of the user.
+            those that it was trained on (which is not asked where its test's are gone), or nothing is known of the user.
     """
     if count < 1:
         raise ValueError(f"--count {count}: at least one item")
@@ -48,7 +48,7 @@ def recommend(
     name = judged_stream(restored.run.data)
     source = moved(restored.run.data[name], data)
     assert isinstance(source, Ratings), "users and items come from ratings alone"
-    if data is None:
+    if data is None and (source.test is None or (Path(source.path).parent / source.test).exists()):  # the digest is of both
         with source.open(seed=0) as stream:
             refuse_other_data(stream, source, restored, name)
     held = replace(source, test=None).held()

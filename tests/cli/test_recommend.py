@@ -132,6 +132,9 @@ def test_a_resumed_run_ends_as_one_that_was_not_stopped(here: Path) -> None:
     refused(bigan("recommend", "runs/run", "--user=u0"), "ratings.txt: is not the data that runs/run was trained on")
     said = bigan("recommend", "runs/run", "--user=u0", "--data=ratings.txt")
     assert (said.status, said.err) == (0, "")
+    Path("test.txt").unlink()  # of which nothing is asked
+    said = bigan("recommend", "runs/run", "--user=u3")
+    assert (said.status, said.err) == (0, "")
 
 
 def test_bad_lines_are_one_message(here: Path) -> None:
