@@ -21,13 +21,13 @@ SMALL = Semi(
 )  # fmt: skip
 
 
-def context(game: Game, count: int = 8) -> Context:
+def context(game: Game, count: int = 8, labels: Tensor | None = None) -> Context:
+    """The stream "real" has labels where they are given."""
     random = torch.Generator().manual_seed(1)
     images: list[Tensor] = [torch.rand(count, 1, 4, 4, generator=random) * 2 - 1 for _ in range(2)]
-    labels = torch.arange(count) % 3
     batches = {
-        "real": Batch(torch.arange(count), {"images": images[0]}),
-        "labelled": Batch(torch.arange(count), {"images": images[1], "labels": labels}),
+        "real": Batch(torch.arange(count), {"images": images[0]} | ({} if labels is None else {"labels": labels})),
+        "labelled": Batch(torch.arange(count), {"images": images[1], "labels": torch.arange(count) % 3}),
     }
     return Context(
         players=game.players, batches=batches, state=game.state, clock=Clock(batch=count), draws=Draws((0,), 0, count, CPU),
@@ -78,11 +78,16 @@ def test_noise_is_drawn_while_it_trains_alone() -> None:
 
 
 def test_what_nobody_labelled_is_not_looked_at() -> None:
-    """The loss is the same whatever labels the stream "real" has, or none."""
+    """Both losses are the same whatever labels the stream "real" has, or none."""
     game = SMALL.build({"real": SPEC, "labelled": SPEC})
-    ctx = context(game)
-    assert "labels" not in ctx.batch("real").fields
-    assert all(term.isfinite() for move in game.moves for term in move.loss(context(game)).values())
+    for move in game.moves:
+        without, *others = (
+            dict(move.loss(context(game, labels=labels)))
+            for labels in (None, torch.zeros(8, dtype=torch.int64), torch.arange(8).flip(0) % 3)
+        )
+        assert all(term.isfinite() for term in without.values())
+        for terms in others:
+            torch.testing.assert_close(terms, without, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize(
