@@ -17,6 +17,7 @@ from bigan.data.digits import CaptionedDigits
 from bigan.game import Context, Game, Terms
 from bigan.games.cgan import CGAN
 from bigan.networks.dcgan import DCGANCritic, DCGANGenerator
+from bigan.networks.joint import Headed
 from bigan.objectives import LeastSquares, NonSaturating
 from bigan.penalties import R1, GradientPenalty
 
@@ -142,6 +143,23 @@ def test_the_generator_is_judged_by_what_it_was_asked_for(
         if how == "classifier":
             wanted["classifier(fake)"] = 3 * F.cross_entropy(says.both(fake)[1], batch.labels)
         torch.testing.assert_close(dict(terms), wanted)
+
+
+def test_a_classifier_is_told_the_condition_of_each_image(spec_and_batch: tuple[DataSpec, Batch]) -> None:
+    """The critic's terms: of real images and of those made under their labels alike, each by its own label."""
+    spec, batch = spec_and_batch
+    assert not torch.equal(batch.labels, batch.labels.flip(0))
+    settings = CGAN(generator=GENERATOR, critic=CRITIC, how="classifier", weight=3.0)
+    game = settings.build({"real": spec})
+    critic = game.players["critic"]
+    assert isinstance(critic, Headed)
+    terms = game.moves[0].loss(context(game, batch))
+    wanted, logits = {}, {}
+    for name, images in (("real", batch.images), ("fake", settings.generate(context(game, batch), batch.labels))):
+        logits[name], classes = critic.both(images)
+        wanted[f"classifier({name})"] = 3 * F.cross_entropy(classes, batch.labels)
+    wanted["adversarial"] = NonSaturating().critic(logits["real"], logits["fake"])
+    torch.testing.assert_close(dict(terms), wanted)
 
 
 def test_samples_are_of_conditions_that_were_read(spec_and_batch: tuple[DataSpec, Batch]) -> None:
