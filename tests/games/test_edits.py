@@ -1,11 +1,13 @@
 """Edits: what the encoder descends, directions that are differences of means, and images that change along them."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from bigan.batch import DataSpec
 from bigan.clock import Clock, Draws
-from bigan.conditions import Caption
+from bigan.conditions import Attributes, Caption
 from bigan.data.digits import CaptionedDigits
 from bigan.game import Context, Round
 from bigan.games.cgan import CGAN
@@ -73,6 +75,21 @@ def test_an_encoder_learns_from_what_is_generated_and_leaves_codes_of_what_is_re
     for text, told in (("right=far", "'far' is no number"), ("right=", "'' is no number")):
         with pytest.raises(ValueError, match=told):
             use(game, Translation, "").to(text)
+
+
+def test_attributes_that_the_encoder_reads_are_kept() -> None:
+    """Each is had where the encoder's output is above 0, as its loss has it."""
+    torch.manual_seed(0)
+    with CaptionedDigits(size=16).open(0) as stream:
+        batch, data = stream.read(0, 8).to(CPU), {"real": stream.spec}
+    settings = replace(SMALL, game=replace(SMALL.game, condition=Attributes(names=("large", "right"))))
+    game = settings.build(data)
+    ctx = Context(players=game.players, batches={}, draws=Draws((0,), 0, 8, CPU), clock=Clock(batch=8), state=game.state)
+    edited = use(game, Translation, "").to("right").run(ctx, batch.images)
+    z, outputs = settings.encode(ctx, batch.images)
+    had = torch.tensor([[float(value > 0) for value in row] for row in outputs.tolist()])
+    assert set(had.flatten().tolist()) == {0.0, 1.0}
+    torch.testing.assert_close(edited, game.players["generator"](z, had))  # no codes were followed: the direction is 0
 
 
 def test_data_that_cannot_be_edited_are_refused() -> None:
