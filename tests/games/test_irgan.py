@@ -204,6 +204,21 @@ def test_it_learns_tastes(tmp_path: Path) -> None:
         assert found[1] > 0.9
 
 
+def test_samples_are_items_as_often_as_the_generator_would_pick_them() -> None:
+    """Of users at random; at a temperature of 1."""
+    torch.manual_seed(0)
+    game, count = WIDE.build(DATA), 30_000
+    ctx = Context(
+        players=game.players, batches={}, draws=Draws((0,), 0, count, CPU), clock=Clock(batch=USERS), state=game.state
+    )
+    picked = game.sample(ctx)
+    table = torch.zeros(USERS, ITEMS).index_put((picked["users"], picked["items"]), torch.ones(count), accumulate=True)
+    odds = scores(game, "generator").softmax(1)
+    assert (odds - 1 / ITEMS).abs().max() > 0.1
+    torch.testing.assert_close(table.sum(1) / count, torch.full((USERS,), 1 / USERS), atol=0.01, rtol=0)
+    torch.testing.assert_close(table / table.sum(1, keepdim=True), odds, atol=0.02, rtol=0)
+
+
 def test_data_without_users_and_items_is_refused() -> None:
     for data in ({}, {"real": DataSpec(samples=8, image_shape=(1, 16, 16))}, {"real": replace(DATA["real"], attributes=())}):
         with pytest.raises(ValueError, match=r"data\.real: has no users and items; the game reads data of kind: ratings"):
