@@ -19,7 +19,6 @@ from bigan.metrics.fit import cached_classifier
 from bigan.networks.dcgan import DCGANGenerator
 from bigan.networks.text import Tokenizer
 from bigan.report.grid import save_grid
-from bigan.uses import Translation, use
 from experiments.digits import digits, judge
 from experiments.row import SHARED, WORK, Figure, Lab, Missing, Trained, row
 
@@ -163,11 +162,9 @@ def edits(lab: Lab) -> list[Figure]:
     classifier, test = judge(lab, 32), digits(lab, 32, "t10k", SAMPLES)
     thin = thickness(test.images) < line
     images, labels = test.images[thin][:1000], test.labels[thin][:1000]
-    look, figures = trained.restored.look, []
-    shown = [images[:16]]
+    figures, shown = [], [images[:16]]
     for strength, flipped_line, kept_line in ((0.0, "", ""), (1.0, "", ""), (STRENGTH, "> 0.8", "> 0.8")):
-        way = use(look.game, Translation, "edit").to(f"thick={strength}")
-        edited = look.used(lambda ctx, way=way: way.run(ctx, images), len(images), "edit")
+        edited = trained.translated(images, f"thick={strength}")
         flipped = (thickness(edited) >= line).double().mean()
         kept = (classifier.read(to_uint8(edited)).predictions == labels).double().mean()
         figures += [

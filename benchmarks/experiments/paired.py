@@ -21,7 +21,6 @@ from bigan.measure import read_data
 from bigan.metrics.frechet import frechet_distance, moments
 from bigan.networks.patch import PatchCritic
 from bigan.report.grid import save_grid
-from bigan.uses import Translation, use
 from experiments.row import SHARED, WORK, Figure, Lab, Missing, Trained, row
 
 CPU = torch.device("cpu")
@@ -39,7 +38,7 @@ def facades(lab: Lab) -> list[Figure]:
     figures, shown, far = [], [test["source"], test.images], dict[str, float]()
     for name, changes in {"pix2pix": (), "L1 alone": (NO_CRITIC,)}.items():
         trained = lab.run("configs/facades_pix2pix.yaml", f"data.real.path={train}", *changes, name=name.replace(" ", "_"))
-        made = translated(trained, test["source"])
+        made = trained.translated(test["source"])
         shown.append(made)
         auc = told_apart(test.images, made, lab.seed)
         far[name] = abs(auc - 0.5)
@@ -124,7 +123,7 @@ def _restored(lab: Lab, map: str, named: str, baseline: Callable[[Tensor, Tensor
     }
     test = _all(Derived(of=Shards(path=held), map=_map_of(arms["GAN"])), TEST)
     source, images = test["source"], test.images
-    made = {named: baseline(source, images)} | {name: translated(trained, source) for name, trained in arms.items()}
+    made = {named: baseline(source, images)} | {name: trained.translated(source) for name, trained in arms.items()}
     with Shards(path=train).open(seed=0) as stream:
         classifier = read_data(stream, WORK / "features", TEST, CPU).classifier
     wanted = classifier.read(to_uint8(images)).features
@@ -164,7 +163,7 @@ def pose(lab: Lab) -> list[Figure]:
     made = torch.empty_like(images)
     for turn in test.attributes.unique(dim=0):
         rows = (test.attributes == turn).all(1)
-        made[rows] = translated(trained, source[rows], f"sin={turn[0]},cos={turn[1]}")
+        made[rows] = trained.translated(source[rows], f"sin={turn[0]},cos={turn[1]}")
     save_grid(torch.cat([each[:16] for each in (source, made, images)]), lab.picture("coil_pose.png"), columns=16)
     error, copied = (float((each - images).abs().mean()) for each in (made, source))
     return [
@@ -208,15 +207,6 @@ def posed(views: Source, *, held: bool) -> Source:
 def _turn(steps: int) -> tuple[float, float]:
     angle = math.radians(STEP * steps)
     return math.sin(angle), math.cos(angle)
-
-
-def translated(trained: Trained, source: Tensor, to: str = "") -> Tensor:
-    """Sources [N, …] by a run's averages, some at a time."""
-    it = trained.restored
-    way = use(it.game, Translation, "translate").to(to)
-    return torch.cat([
-        it.look.used(lambda ctx, some=some: way.run(ctx, some), len(some), "translate") for some in source.split(100)
-    ])  # fmt: skip
 
 
 def psnr(made: Tensor, images: Tensor) -> float:

@@ -16,8 +16,9 @@ from bigan.config import load
 from bigan.data.pack import pack
 from bigan.data.sources import open_source
 from bigan.play import sample
-from bigan.sample import Restored, restore
+from bigan.sample import CHUNK, Restored, restore
 from bigan.train import train
+from bigan.uses import Translation, use
 
 ROOT = Path(__file__).parents[2]
 SHARED = ROOT.parent / "shared" / "data"
@@ -71,6 +72,16 @@ class Trained:
         """What its game samples first: images [N, C, H, W] or points [N, d]."""
         it = self.restored
         return next(iter(sample(it.game, it.players, it.saved.clock, count, seed=seed, device=it.device).values())).cpu()
+
+    def translated(self, images: Tensor, to: str = "") -> Tensor:
+        """What its game makes of images [N, …] in [-1, 1], by the way of that name; float32 on the CPU."""
+        it = self.restored
+        way = use(it.game, Translation, "translate").to(to)
+        made = [
+            it.look.used(lambda ctx, part=part: way.run(ctx, part), len(part), "translate")
+            for part in images.to(it.device).split(CHUNK)
+        ]
+        return torch.cat(made).float().cpu()
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ from bigan.data.digits import COLOURS, NAMES, ColouredDigits
 from bigan.images import to_uint8
 from bigan.metrics.fit import cached_classifier, train_classifier
 from bigan.report.grid import beside_source, save_grid
-from bigan.uses import Translation, use
 from experiments.digits import digits, judge
 from experiments.row import SHARED, WORK, Figure, Lab, Missing, Trained, row
 
@@ -57,7 +56,7 @@ def stargan(lab: Lab) -> list[Figure]:
         }
         unseen = stream.read(KNOWN, TESTED)
     images, digits = unseen.to(CPU).images, unseen.attributes[:, 0].long()
-    made = {name: translated(trained, name, images) for name in COLOURS}
+    made = {name: trained.translated(images, name) for name in COLOURS}
     shown = torch.stack([images[:16], *(each[:16] for each in made.values())], 1).flatten(0, 1)
     save_grid(shown, lab.picture("coloured_stargan.png"), columns=1 + len(COLOURS))
     told = [readers["colour"].read(to_uint8(each)).predictions == number for number, each in enumerate(made.values())]
@@ -82,7 +81,7 @@ def translations_as_data(lab: Lab) -> list[Figure]:
         order = torch.randperm(len(images), generator=torch.Generator().manual_seed(choice))
         few, more = order[:LABELLED], order[LABELLED : LABELLED + TRANSLATED]
         own = to_uint8(mapped(images[few])), labels[few]
-        all_ = torch.cat([own[0], to_uint8(translated(trained, "real", images[more]))]), torch.cat([own[1], labels[more]])
+        all_ = torch.cat([own[0], to_uint8(trained.translated(images[more], "real"))]), torch.cat([own[1], labels[more]])
         for name, judged in (("k-NN", neighbours), ("network", network)):
             alone, together = (share(judged(*known, test, choice) == wanted) for known in (own, all_))
             gains[name].append(together - alone)
@@ -112,7 +111,7 @@ def finished(trained: Trained) -> bool:
 def held(lab: Lab, trained: Trained, picture: str, of: str = "") -> list[Figure]:
     """The error of both ways, as a share of the range of a pixel, and how many digits are still what they were."""
     images, labels = digits(lab, SIZE, "t10k", TESTED)
-    there, back = translated(trained, "real", images), translated(trained, "source", mapped(images))
+    there, back = trained.translated(images, "real"), trained.translated(mapped(images), "source")
     error = ((there - mapped(images)).abs().mean() + (back - images).abs().mean()) / 4
     classifier = judge(lab, SIZE)
     kept = torch.cat([classifier.read(to_uint8(made)).predictions == labels for made in (unmapped(there), back)])
@@ -130,17 +129,6 @@ def mapped(images: Tensor) -> Tensor:
 def unmapped(images: Tensor) -> Tensor:
     """Its inverse."""
     return -images.rot90(-1, (2, 3))
-
-
-def translated(trained: Trained, to: str, images: Tensor) -> Tensor:
-    """Images [N, …] in [-1, 1], by the way of that name."""
-    it = trained.restored
-    way = use(it.game, Translation, "translate").to(to)
-    made = [
-        it.look.used(lambda ctx, part=part: way.run(ctx, part), len(part), "translate")
-        for part in images.to(it.device).split(250)
-    ]
-    return torch.cat(made).float().cpu()
 
 
 def neighbours(images: Tensor, labels: Tensor, test: Tensor, seed: int) -> Tensor:
