@@ -19,7 +19,7 @@ from bigan.metrics.fit import cached_classifier
 from bigan.networks.dcgan import DCGANGenerator
 from bigan.networks.text import Tokenizer
 from bigan.report.grid import save_grid
-from experiments.digits import digits, judge
+from experiments.digits import digits, judge, unseen
 from experiments.row import SHARED, WORK, Figure, Lab, Missing, Trained, row
 
 CPU = torch.device("cpu")
@@ -148,8 +148,8 @@ def matching(readers: tuple[Classifier, Classifier], images: Tensor, facts: Tens
 
 
 def matching_of_data(trained: Trained, readers: tuple[Classifier, Classifier]) -> float:
-    """The same of images that the classifiers were not trained on."""
-    with opened(trained).open(seed=1) as stream:
+    """The same of images of digits that the classifiers were not trained on."""
+    with unseen(opened(trained)).open(seed=1) as stream:
         batch = stream.read(0, 2000).to(CPU)
     two, large, colour, right = batch.attributes.long().T
     return matching(readers, batch.images, torch.stack([two, large, colour, batch.labels, right], 1))

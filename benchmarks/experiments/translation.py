@@ -7,7 +7,7 @@ from bigan.data.digits import COLOURS, NAMES, ColouredDigits
 from bigan.images import to_uint8
 from bigan.metrics.fit import cached_classifier, train_classifier
 from bigan.report.grid import beside_source, save_grid
-from experiments.digits import digits, judge
+from experiments.digits import digits, judge, unseen
 from experiments.row import SHARED, WORK, Figure, Lab, Missing, Trained, row
 
 CPU = torch.device("cpu")
@@ -54,14 +54,15 @@ def stargan(lab: Lab) -> list[Figure]:
             name: cached_classifier(WORK / "features", f"{name}{stream.fingerprint}", batch.images, numbers, names, seed=0)
             for name, (numbers, names) in labels.items()
         }
-        unseen = stream.read(KNOWN, TESTED)
-    images, digits = unseen.to(CPU).images, unseen.attributes[:, 0].long()
+    with unseen(data).open(seed=0) as stream:
+        test = stream.read(KNOWN, TESTED)
+    images, digits = test.to(CPU).images, test.attributes[:, 0].long()
     made = {name: trained.translated(images, name) for name in COLOURS}
     shown = torch.stack([images[:16], *(each[:16] for each in made.values())], 1).flatten(0, 1)
     save_grid(shown, lab.picture("coloured_stargan.png"), columns=1 + len(COLOURS))
     told = [readers["colour"].read(to_uint8(each)).predictions == number for number, each in enumerate(made.values())]
     kept = [readers["digit"].read(to_uint8(each)).predictions == digits for each in made.values()]
-    real = readers["digit"].read(unseen.images).predictions == digits
+    real = readers["digit"].read(test.images).predictions == digits
     return [
         Figure("translations that are of the colour that was asked for", share(torch.cat(told)), "> 0.95"),
         Figure("translations whose digit is kept", share(torch.cat(kept)), "> 0.9"),
