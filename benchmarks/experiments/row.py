@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bigan.config import load
+from bigan.config import Run, load
 from bigan.data.pack import pack
 from bigan.data.sources import open_source
 from bigan.play import sample
@@ -100,12 +100,16 @@ class Lab:
 
     def run(self, config: str, *assignments: str, name: str = "run") -> Trained:
         """Train a config of the repository, changed by key=value, under the lab's seed."""
-        own = [f"seed={self.seed}", f"name={name}", f"folder={self.folder}"]
-        run = load(ROOT / config, [*assignments, *self.changes, *own])
+        run = self.loaded(config, *assignments, name=name)
         train(run, "none")
         trained = Trained(run.home)
         assert trained.restored.saved.clock.images >= run.length_kimg * 1000, "the run was stopped before its length"
         return trained
+
+    def loaded(self, config: str, *assignments: str, name: str = "run") -> Run:
+        """What `run` trains."""
+        own = [f"seed={self.seed}", f"name={name}", f"folder={self.folder}"]
+        return load(ROOT / config, [*assignments, *self.changes, *own])
 
     def picture(self, name: str) -> Path:
         """Where a picture for the docs is written; only the first seed's is kept."""

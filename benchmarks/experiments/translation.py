@@ -1,8 +1,12 @@
 """Rows 42, 43, 44 and 46: translation without pairs, held against a map that is known; and what translations are good for."""
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
+from bigan.checkpoints import loaded
+from bigan.config import Run, parse
 from bigan.data.digits import COLOURS, NAMES, ColouredDigits
 from bigan.images import to_uint8
 from bigan.metrics.fit import cached_classifier, train_classifier
@@ -72,8 +76,7 @@ def stargan(lab: Lab) -> list[Figure]:
 
 @row("46", "do translated images help a k-NN, and a network? Few labelled images, and many translated ones")
 def translations_as_data(lab: Lab) -> list[Figure]:
-    earlier = Trained(lab.folder.parent / f"cyclegan-{lab.seed}" / "run")
-    trained = earlier if finished(earlier) else train(lab, "cyclegan", name="run")
+    trained = earlier_or_new(lab)
     images, labels = digits(lab, SIZE, count=KNOWN)
     test, wanted = digits(lab, SIZE, "t10k", TESTED)
     test = to_uint8(mapped(test))
@@ -98,15 +101,30 @@ def translations_as_data(lab: Lab) -> list[Figure]:
 
 def train(lab: Lab, config: str, *changes: str, name: str) -> Trained:
     """A run on both sides of the map."""
+    return lab.run(*sides(lab, config), *changes, name=name)
+
+
+def sides(lab: Lab, config: str) -> tuple[str, ...]:
+    """A config, and where its digits are."""
     path = lab.mnist(SIZE)
-    return lab.run(f"configs/mnist_{config}.yaml", f"data.source.path={path}", f"data.real.of.path={path}", *changes, name=name)
+    return f"configs/mnist_{config}.yaml", f"data.source.path={path}", f"data.real.of.path={path}"
 
 
-def finished(trained: Trained) -> bool:
-    """Whether an experiment has left a whole run there."""
-    if not (trained.home / "checkpoints").is_dir():
+def earlier_or_new(lab: Lab) -> Trained:
+    """CycleGAN as row 42 trains it: its run of the same seed, if it was left there whole, or one of our own."""
+    earlier = Trained(lab.folder.parent / f"cyclegan-{lab.seed}" / "run")
+    wanted = lab.loaded(*sides(lab, "cyclegan"))
+    return earlier if finished(earlier, wanted) else train(lab, "cyclegan", name="run")
+
+
+def finished(trained: Trained, wanted: Run) -> bool:
+    """Whether a run of these settings was left there whole; where it lies does not matter."""
+    try:
+        folder, saved = loaded(trained.home)
+        run = parse(saved.config, folder.config)
+    except ValueError:  # there is none, or it is of other settings than are known now
         return False
-    return trained.restored.saved.clock.images >= trained.restored.run.length_kimg * 1000
+    return replace(run, name=wanted.name, folder=wanted.folder) == wanted and saved.clock.images >= wanted.length_kimg * 1000
 
 
 def held(lab: Lab, trained: Trained, picture: str, of: str = "") -> list[Figure]:
