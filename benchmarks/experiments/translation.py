@@ -6,15 +6,18 @@ import torch
 from torch import Tensor
 
 from bigan.checkpoints import loaded
+from bigan.clock import Draws
 from bigan.config import Run, parse
+from bigan.data.derived import Map, Turned
 from bigan.data.digits import COLOURS, NAMES, ColouredDigits
-from bigan.images import to_uint8
+from bigan.images import from_uint8, to_uint8
 from bigan.metrics.fit import cached_classifier, train_classifier
 from bigan.report.grid import beside_source, save_grid
 from experiments.digits import digits, judge, unseen
 from experiments.row import SHARED, WORK, Figure, Lab, Missing, Trained, row
 
 CPU = torch.device("cpu")
+MAP, INVERSE = Turned(quarters=1, inverted=True), Turned(quarters=3, inverted=True)
 SIZE = 16  # pixels: a linear translator has as many weights as the square of their number
 TESTED = 2000
 KNOWN = 20_000  # images that a classifier is trained on
@@ -142,12 +145,18 @@ def held(lab: Lab, trained: Trained, picture: str, of: str = "") -> list[Figure]
 
 def mapped(images: Tensor) -> Tensor:
     """What the configs' map makes of images [N, 1, H, W] in [-1, 1]: turned against the clock, and inverted."""
-    return -images.rot90(1, (2, 3))
+    return through(MAP, images)
 
 
 def unmapped(images: Tensor) -> Tensor:
     """Its inverse."""
-    return -images.rot90(-1, (2, 3))
+    return through(INVERSE, images)
+
+
+def through(map: Map, images: Tensor) -> Tensor:
+    """What a data set's map makes of images [N, C, H, W] in [-1, 1], to the 8 bits that it works on."""
+    made = map(to_uint8(images).permute(0, 2, 3, 1).numpy(), Draws((0, "map"), 0, len(images), CPU))
+    return from_uint8(torch.from_numpy(made).permute(0, 3, 1, 2).contiguous())
 
 
 def neighbours(images: Tensor, labels: Tensor, test: Tensor, seed: int) -> Tensor:
