@@ -3,8 +3,10 @@
 import math
 import re
 import statistics
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from operator import itemgetter
 from typing import Any
 
 from experiments.row import EXPERIMENTS, ROOT, Experiment, Figure
@@ -114,13 +116,17 @@ def measured(kept: Kept) -> list[dict[str, Any]]:
 
 
 def slowest(which: Iterable[Experiment], kept: Kept) -> str:
-    """How long the experiments of a row took together under one seed."""
-    seconds: dict[str, float] = {}
+    """How long the experiments of a row took together under one seed: the median of the rows, and the longest of all."""
+    rows: dict[str, Counter[str]] = {}
     for experiment in which:
-        runs = [run["seconds"] for run in kept.get(experiment.name, {}).values() if "seconds" in run]
-        seconds[experiment.number] = seconds.get(experiment.number, 0) + (statistics.median(runs) if runs else 0)
-    number = max(seconds, key=lambda number: seconds[number])
+        for seed, run in kept.get(experiment.name, {}).items():
+            if "seconds" in run:
+                rows.setdefault(experiment.number, Counter())[seed] += run["seconds"]
+    if not rows:
+        return ""
+    usual = statistics.median(statistics.median(seeds.values()) for seeds in rows.values())
+    number, most = max(((number, max(seeds.values())) for number, seeds in rows.items()), key=itemgetter(1))
     return (
-        f"One seed of a row takes {statistics.median(seconds.values()):.0f} s of one core (the median of the rows), "
-        f"at most {seconds[number]:.0f} s (row {number}); two run at a time."
+        f"One seed of a row takes {usual:.0f} s of one core (the median of the rows), at most {most:.0f} s (row {number}); "
+        "two run at a time."
     )

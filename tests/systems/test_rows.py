@@ -5,7 +5,6 @@ import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -17,7 +16,7 @@ from bigan.divergences import Name  # noqa: E402
 from bigan.objectives import Minimax, Wasserstein  # noqa: E402
 from experiments import divergences, game, theory, wasserstein  # noqa: E402
 from experiments.row import EXPERIMENTS, Figure, Lab  # noqa: E402
-from experiments.table import PAGES, figures_of, fill, shown  # noqa: E402
+from experiments.table import PAGES, Kept, figures_of, fill, shown, slowest  # noqa: E402
 
 
 @pytest.mark.parametrize("experiment", [game.minimax, theory.saturation, theory.dirac], ids=lambda value: value.__name__)
@@ -81,7 +80,7 @@ def test_the_pages_show_what_was_measured() -> None:
             assert (PAGES / picture).is_file(), f"{path.name}: {picture}"
 
 
-def kept_of(*seeds: float | None) -> dict[str, dict[str, Any]]:
+def kept_of(*seeds: float | None) -> Kept:
     """What is kept of an experiment that found these; None: that failed."""
     about = {"name": "error", "line": "≤ 0.1", "unit": ""}
     runs = [{"missing": "failed"} if value is None else {"figures": [{**about, "value": value}]} for value in seeds]
@@ -108,3 +107,15 @@ def test_a_row_holds_by_its_median_if_every_seed_has_one(seeds: tuple[float | No
     systems.chosen([])
     (found,) = figures_of(EXPERIMENTS["minimax"], kept_of(*seeds))
     assert found.holds is holds
+
+
+def test_the_longest_row_is_that_of_one_seed() -> None:
+    """Experiments of a row add up, seed by seed; a row that was not measured takes no part."""
+    systems.chosen([])
+    which = [EXPERIMENTS[name] for name in ("colourised", "denoised", "minimax", "facades", "pose")]
+    seconds = {"colourised": (50, 70, 60), "denoised": (50, 10, 130), "minimax": (1, 2, 3), "facades": (10, 189, 20)}
+    kept: Kept = {name: {str(seed): {"seconds": each} for seed, each in enumerate(of)} for name, of in seconds.items()}
+    kept["pose"] = {"0": {"missing": "failed"}}
+    told = slowest(which, kept)
+    assert told.startswith("One seed of a row takes 20 s of one core (the median of the rows), at most 190 s (row 41)")
+    assert slowest(which, {}) == ""
