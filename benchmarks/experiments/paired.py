@@ -5,12 +5,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from scipy.stats import rankdata
 from torch import Tensor
 
 from bigan.batch import Batch
-from bigan.data.derived import Derived, Map
+from bigan.clock import Draws
+from bigan.data.derived import Derived, Hole, Map
 from bigan.data.pack import pack
 from bigan.data.sources import Item, Source, open_source
 from bigan.data.sources.base import fingerprint
@@ -26,6 +29,7 @@ from experiments.row import SHARED, WORK, Figure, Lab, Missing, Trained, row
 CPU = torch.device("cpu")
 TEST = 1000  # CIFAR images that are restored
 SHOWN = 8
+HOLE = Hole(size=12)
 NO_CRITIC = "game.adversarial=0"
 
 
@@ -74,8 +78,8 @@ def told_apart(real: Tensor, made: Tensor, seed: int, steps: int = 150) -> float
 
 
 def area(real: Tensor, made: Tensor) -> float:
-    """The chance that a real one [N] scores above a made one [M], by their ranks (Mann and Whitney, 1947)."""
-    ranks = torch.cat([real, made]).argsort().argsort().double() + 1
+    """The chance that a real one [N] scores above a made one [M], a tie counting half (Mann and Whitney, 1947)."""
+    ranks = rankdata(torch.cat([real, made]))
     return float((ranks[: len(real)].sum() - len(real) * (len(real) + 1) / 2) / (len(real) * len(made)))
 
 
@@ -94,13 +98,24 @@ def super_resolved(lab: Lab) -> list[Figure]:
 
 @row("41", "inpainting of CIFAR, a hole of 12 pixels")
 def inpainted(lab: Lab) -> list[Figure]:
-    def mean(source: Tensor, _: Tensor) -> Tensor:
-        grey = 128 / 127.5 - 1
-        hole = ((source - grey).abs().amax(1, keepdim=True) < 1e-6).float()
-        kept = (source * (1 - hole)).sum((2, 3), keepdim=True) / (1 - hole).sum((2, 3), keepdim=True)
-        return torch.where(hole > 0, kept, source)
+    def composed(source: Tensor, made: Tensor) -> Tensor:
+        return torch.where(hole(source), made, source)
 
-    return _restored(lab, "{kind: hole, size: 12}", "the mean of the rest", mean)
+    return _restored(lab, f"{{kind: hole, size: {HOLE.size}}}", "the mean of the rest", mean_of_rest, composed)
+
+
+def mean_of_rest(source: Tensor, _: Tensor) -> Tensor:
+    """Each hole filled with the mean of what is around it, by channel."""
+    kept = (~hole(source)).float()
+    return torch.where(hole(source), (source * kept).sum((2, 3), keepdim=True) / kept.sum((2, 3), keepdim=True), source)
+
+
+def hole(source: Tensor) -> Tensor:
+    """Which pixels the first sources [N, C, H, W] of a stream lack, as its map drew them: bool [N, 1, H, W]."""
+    blank = np.zeros((len(source), *source.shape[2:], 1), dtype=np.uint8)
+    made = torch.from_numpy(HOLE(blank, Draws((0, "derived"), 0, len(source), CPU)) > 0).permute(0, 3, 1, 2)
+    assert (to_uint8(source).masked_select(made) == 128).all(), "the map draws its holes elsewhere"
+    return made
 
 
 @row("41", "denoising of CIFAR, σ = 40")
@@ -112,8 +127,19 @@ def denoised(lab: Lab) -> list[Figure]:
     return _restored(lab, "{kind: noise, std: 40}", "the best Gaussian blur", blurred)
 
 
-def _restored(lab: Lab, map: str, named: str, baseline: Callable[[Tensor, Tensor], Tensor]) -> list[Figure]:
-    """L2 alone and the game, beside what asks for no training; PSNR, sharpness, and distances in a classifier's features."""
+def _restored(
+    lab: Lab,
+    map: str,
+    named: str,
+    baseline: Callable[[Tensor, Tensor], Tensor],
+    composed: Callable[[Tensor, Tensor], Tensor] = lambda _, made: made,
+) -> list[Figure]:
+    """L2 alone and the game, beside what asks for no training; PSNR, sharpness, and distances in a classifier's features.
+
+    Args:
+        baseline: from sources and images to what is made without training, under the name.
+        composed: from sources and a network's output to what is scored.
+    """
     train = _packed(lab, "train", open_source(str(_there("cifar10_jpg") / "train.zip")), 32)
     held = _packed(lab, "held", open_source(str(_there("cifar10_jpg") / "test.zip")), 32)
     game = (f"data.real.of.path={train}", f"data.real.map={map}")
@@ -123,7 +149,8 @@ def _restored(lab: Lab, map: str, named: str, baseline: Callable[[Tensor, Tensor
     }
     test = _all(Derived(of=Shards(path=held), map=_map_of(arms["GAN"])), TEST)
     source, images = test["source"], test.images
-    made = {named: baseline(source, images)} | {name: trained.translated(source) for name, trained in arms.items()}
+    made = {named: baseline(source, images)}
+    made |= {name: composed(source, trained.translated(source)) for name, trained in arms.items()}
     with Shards(path=train).open(seed=0) as stream:
         classifier = read_data(stream, WORK / "features", TEST, CPU).classifier
     wanted = classifier.read(to_uint8(images)).features
