@@ -23,8 +23,8 @@ def irgan(lab: Lab) -> list[Figure]:
     trained = lab.run(CONFIG, *assignments)
     pretraining = f"length_kimg={dump(load(ROOT / CONFIG))['game']['pretrain_kimg']}"
     return [
-        *_figures(trained, lined=True),
-        *_figures(lab.run(CONFIG, *assignments, pretraining, name="pretrained"), ", pretraining alone"),
+        *figures(trained, lined=True),
+        *figures(lab.run(CONFIG, *assignments, pretraining, name="pretrained"), ", pretraining alone"),
     ]
 
 
@@ -50,7 +50,7 @@ def irgan_from_authors(lab: Lab) -> list[Figure]:
                 factors.get_parameter(name).data.copy_(torch.from_numpy(weights[key]))
         begun = checkpoint.save(lab.folder / "authors", setup.checkpoint(setup.clock), keep=1)
     train(run, str(begun))
-    return _figures(Trained(run.home), lined=True)
+    return figures(Trained(run.home), lined=True)
 
 
 def _data() -> list[str]:
@@ -59,7 +59,7 @@ def _data() -> list[str]:
     return [f"data.real.path={FOLDER / 'movielens-100k-train.txt'}"]
 
 
-def _figures(trained: Trained, named: str = "", *, lined: bool = False) -> list[Figure]:
+def figures(trained: Trained, named: str = "", *, lined: bool = False) -> list[Figure]:
     """On the test likings, at the epoch that the validation likings choose."""
     chosen = evaluate(trained.home, count=1, seed=0, at="best")
     assert isinstance(chosen.card, RankingCard)

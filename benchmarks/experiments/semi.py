@@ -20,11 +20,11 @@ ALONE_KIMG = 100
 
 @row("35", "K+1 classes and feature matching: MNIST with 100 labels")
 def semi_supervised(lab: Lab) -> list[Figure]:
-    data = (f"data.real.path={lab.mnist(SIZE)}", f"data.labelled.path={_few(lab)}")
+    data = (f"data.real.path={lab.mnist(SIZE)}", f"data.labelled.path={few_labelled(lab)}")
     alone = lab.run("configs/mnist_semi.yaml", *data, f"length_kimg={ALONE_KIMG}", "game.unlabelled=0", name="alone")
     trained = lab.run("configs/mnist_semi.yaml", *data)
     save_grid(trained.samples(64), lab.picture("mnist_semi.png"), columns=16)
-    errors = {name: _error(lab, run) for name, run in (("in the game", trained), ("by the labels alone", alone))}
+    errors = {name: error_of(lab, run) for name, run in (("in the game", trained), ("by the labels alone", alone))}
     return [
         Figure("error in the game", errors["in the game"], "< 0.03"),
         Figure("error by the labels alone", errors["by the labels alone"]),
@@ -32,7 +32,7 @@ def semi_supervised(lab: Lab) -> list[Figure]:
     ]
 
 
-def _few(lab: Lab) -> Path:
+def few_labelled(lab: Lab) -> Path:
     """As many training images of each digit, by the seed, packed."""
     lab.mnist(SIZE)  # or it is said that there is none
     source, folder = open_source(str(SHARED / "mnist"), split="train"), lab.folder / "labelled"
@@ -46,7 +46,7 @@ def _few(lab: Lab) -> Path:
     return folder
 
 
-def _error(lab: Lab, trained: Trained) -> float:
+def error_of(lab: Lab, trained: Trained) -> float:
     """The share of the test images that the averaged classifier takes for another digit."""
     game, look = trained.restored.run.game, trained.restored.look
     assert isinstance(game, Semi)
