@@ -205,14 +205,17 @@ def sample_command(
 def evaluate_command(
     path: RunPath,
     count: Annotated[int, typer.Option(help="How many samples.")] = 1000,
-    seed: Annotated[int, typer.Option(help="Of the latents.")] = 0,
-    data: Annotated[Path | None, typer.Option(help="The data, where they are not where the run found them.")] = None,
+    seed: Annotated[int, typer.Option(help="Of what the game draws, if it does.")] = 0,
+    data: Annotated[
+        list[str] | None,
+        typer.Option(metavar="[STREAM=]PATH", help="The data, where they are not where the run found them; repeat for more."),
+    ] = None,
     at: At = None,
 ) -> None:
     """Measure a run: Fréchet distance, precision, recall, class coverage; modes and distance of points; ranking of ratings."""
     from bigan.evaluate import evaluate
 
-    for line in evaluate(path, count=count, seed=seed, data=data, at=at).lines():
+    for line in evaluate(path, count=count, seed=seed, data=data or (), at=at).lines():
         print(line)
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -48,14 +49,14 @@ class Evaluation:
         return [f"{self.kimg:g} kimg; {first}", *rest, str(self.path)]
 
 
-def evaluate(path: Path, *, count: int, seed: int, data: Path | None = None, at: str | None = None) -> Evaluation:
+def evaluate(path: Path, *, count: int, seed: int, data: Sequence[str] = (), at: str | None = None) -> Evaluation:
     """Judge samples of a run against its data; the card is also written to the run's evaluation.json.
 
     Args:
         path: the run folder.
         count: how many samples to draw.
-        seed: of their latents.
-        data: the packed data set, where it is not where the run found it.
+        seed: of what they draw; a translator that draws nothing makes the same of any.
+        data: where data are that are not where the run found them: NAME=PATH a stream, or the path of the judged one's alone.
         at: which checkpoint, as in `bigan.checkpoints.chosen`.
 
     Raises:
@@ -65,11 +66,15 @@ def evaluate(path: Path, *, count: int, seed: int, data: Path | None = None, at:
         raise ValueError(f"--count {count}: at least one sample")
     restored = restore(path, at=at)
     name = judged_stream(restored.run.data)
-    source = moved(restored.run.data[name], data)
+    places = _places(data, restored.run.data, name)
+    sources = {stream: moved(found, places.get(stream)) for stream, found in restored.run.data.items()}
+    source = sources[name]
     _check(source, count)
     with source.open(seed=0) as stream:
         refuse_other_data(stream, source, restored, name)
-        look = sources_of(restored.look, restored.run.data, {name: stream}, count)
+        look = sources_of(
+            restored.look, sources, count, lambda other, opened: refuse_other_data(opened, sources[other], restored, other)
+        )
         if isinstance(source, Ratings):
             card = _ranked(restored, source)
         elif "points" in look.samples(1):
@@ -90,6 +95,18 @@ def evaluate(path: Path, *, count: int, seed: int, data: Path | None = None, at:
     except OSError as error:
         raise ValueError(f"{out}: cannot be written ({error.strerror})") from None
     return Evaluation(card, out, kimg)
+
+
+def _places(given: Sequence[str], data: Mapping[str, object], judged: str) -> dict[str, Path]:
+    """Stream → where its data are, by what the user says."""
+    places: dict[str, Path] = {}
+    for text in given:
+        name, _, place = text.partition("=")
+        name, place = (name, place) if name in data and place else (judged, text)
+        if name in places:
+            raise ValueError(f"--data: names {name} twice; there is {', '.join(data)}, as NAME=PATH")
+        places[name] = Path(place)
+    return places
 
 
 def _ranked(restored: Restored, source: Ratings) -> RankingCard:

@@ -66,7 +66,10 @@ class RunFolder:
         """That the run went by another file so far than by this, in words; "" where it did not. Before `begin`."""
         if game_file is None or not (copy := self.home / game_file.name).is_file():
             return ""
-        same = copy.read_bytes() == game_file.read_bytes()
+        try:
+            same = copy.read_bytes() == game_file.read_bytes()
+        except OSError:  # then it is said by what reads it next
+            return ""
         return "" if same else f"{game_file} is not what this run was played by so far: {copy} differs, and is replaced by it"
 
     def begin(self, config: dict[str, Any], environment: dict[str, Any], game_file: Path | None) -> None:

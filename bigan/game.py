@@ -114,6 +114,8 @@ class Game:
         named = {move.player for move in self.moves} | self.averaged
         if unknown := named - set(self.players):
             raise ValueError(f"the game names players that it does not have: {', '.join(sorted(unknown))}")
+        if isinstance(self.sources, str):
+            raise ValueError(f"sources is the text {self.sources!r}; it must be a tuple of streams' names")
         if unread := set(self.sources) - {stream for move in self.moves for stream in move.reads}:
             raise ValueError(f"the game samples from {min(unread)!r}, which no move reads")
         names = [move.name for move in self.moves]

@@ -1,8 +1,7 @@
 """Hold generated images against the data they are learnt from; nothing of the run that is measured is touched."""
 
 import hashlib
-from collections.abc import Mapping
-from contextlib import nullcontext
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, final
@@ -57,8 +56,8 @@ def moved(source: Data, path: Path | None) -> Data:
 def refuse_other_data(stream: Stream, source: Data, restored: Restored, name: str) -> None:
     """ValueError if a stream is not what the run was trained on under that name."""
     if stream.fingerprint != restored.saved.data[name]["sha256"]:
-        home = restored.folder.home
-        raise ValueError(f"{source.where}: is not the data that {home} was trained on; name it with --data")
+        home, place = restored.folder.home, "PATH" if name == judged_stream(restored.run.data) else f"{name}=PATH"
+        raise ValueError(f"{source.where}: is not the data that {home} was trained on; name it with --data {place}")
 
 
 def read_data(stream: Stream, features: Path, samples: int, device: torch.device) -> Halves:
@@ -93,18 +92,27 @@ class Rows:
         return self.batch.rows(start, count).to(self.device)
 
 
-def sources_of(look: Look, data: Mapping[str, Data], opened: Mapping[str, Stream], count: int) -> Look:
+def sources_of(
+    look: Look, data: Mapping[str, Data], count: int, check: Callable[[str, Stream], None] = lambda name, stream: None
+) -> Look:
     """The look with what its game translates, or is asked for, at hand: the first `count` samples of its `sources`.
 
-    Without these its samples are made from the few that the game keeps, however many are drawn.
+    Without these its samples are made from the few that the game keeps, however many are drawn. They lie in memory.
 
     Args:
-        opened: those of the data that are open; the others are opened, with seed 0 as these.
+        check: told each stream's name and the stream, to refuse it.
+
+    Raises:
+        ValueError: if they cannot be read.
     """
     feeds = {}
     for name in look.game.sources:
-        with nullcontext(opened[name]) if name in opened else data[name].open(seed=0) as stream:
-            feeds[name] = Rows(stream.read(0, count), look.device)
+        try:
+            with data[name].open(seed=0) as stream:
+                check(name, stream)
+                feeds[name] = Rows(stream.read(0, count), look.device)
+        except ValueError as error:
+            raise ValueError(f"data.{name}, which samples are made of: {error}") from error
     return replace(look, feeds=feeds)
 
 
@@ -159,10 +167,9 @@ class Gauge:
     """
 
     def __init__(self, run: Run, folder: RunFolder, samples: int) -> None:
-        self._run, self._name, self._folder, self._samples = run, judged_stream(run.data), folder, samples
-        self._source = run.data[self._name]
-        self._data: Halves | None = None
-        self._feeds: Mapping[str, Feed] = {}
+        self._run, self._folder, self._samples = run, folder, samples
+        self._source = run.data[judged_stream(run.data)]
+        self._read: tuple[Halves, Mapping[str, Feed]] | None = None
         self._held: Held | None = None
 
     def check(self, table: Table, clock: Clock) -> None:
@@ -196,11 +203,12 @@ class Gauge:
             return self._ranked(look, self._source) if isinstance(self._source, Ratings) else self._pictured(look, table)
 
     def _pictured(self, look: Look, table: Table) -> dict[str, float]:
-        if self._data is None:
+        if self._read is None:
             with self._source.open(seed=0) as stream:
-                self._data = read_data(stream, self._folder.features, self._samples, table.device)
-                self._feeds = sources_of(look, self._run.data, {self._name: stream}, self._samples).feeds
-        found = self._data.figures(torch.cat(list(images(replace(look, feeds=self._feeds), self._samples, 0))))
+                data = read_data(stream, self._folder.features, self._samples, table.device)
+            self._read = data, sources_of(look, self._run.data, self._samples).feeds
+        data, feeds = self._read
+        found = data.figures(torch.cat(list(images(replace(look, feeds=feeds), self._samples, 0))))
         return {"frechet": found.frechet, "precision": found.precision, "recall": found.recall}
 
     def _ranked(self, look: Look, source: Ratings) -> dict[str, float]:

@@ -113,6 +113,8 @@ def _takes(what: str, function: Callable[..., Any], *given: str) -> None:
         inspect.signature(function).bind(*given)
     except TypeError as error:
         raise ValueError(f"{what}: {_named(function)} must take ({', '.join(given)}): {error}") from None
+    except ValueError:  # what is written in C has no signature
+        pass
 
 
 def _named(function: object) -> str:

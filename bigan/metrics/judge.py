@@ -43,6 +43,7 @@ class Card:
     Attributes:
         fake: generated images against the reference half.
         real: the other half of the data against the same reference half, by as many images: what a perfect generator gets.
+            Of pairs that a translator knows by heart about half are the reference's own images, so that it gets more.
         images: N of each of the three sets.
         real_images: images of the data that were given.
         fake_images: generated images that were given.

@@ -93,20 +93,19 @@ class Headed(nn.Module):
         super().__init__()
         self.trunk, self.head, self.other = trunk, head, other
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Logits [N] of samples [N, …]."""
-        return self.head(self.trunk(x))
-
-    def both(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits [N] and further outputs [N, K], in one pass."""
+    def forward(self, x: Tensor, *, both: bool = False) -> Tensor | tuple[Tensor, Tensor]:
+        """Logits [N] of samples [N, …]; of both heads, further outputs [N, K] with them, in one pass."""
         features = self.trunk(x)
-        return self.head(features), self.other(features)
+        return (self.head(features), self.other(features)) if both else self.head(features)
 
 
 def both(critic: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
-    """`Headed.both` of a game's critic, which is known as a module alone."""
+    """What both heads say of samples: logits [N] and further outputs [N, K].
+
+    It goes through the module's own call, as that is what `compile` makes faster.
+    """
     assert isinstance(critic, Headed)
-    return critic.both(x)
+    return critic(x, both=True)
 
 
 @kind(Headed, parts=lambda critic: [("trunk", critic.trunk), ("head", critic.head)])

@@ -23,13 +23,16 @@ def pixels(images: Tensor) -> NDArray[np.uint8]:
 def beside_source(samples: Mapping[str, Tensor]) -> Tensor:
     """The "images" of samples, [N, C, H, W]; each to the right of its "source" where that is images, too, [N, C', H, 2 W].
 
-    A source of another size is brought to that of the images, its pixels being repeated or left out.
+    A source of another size is brought to that of the images, its pixels being repeated or left out; one of other channels
+    than theirs, or than one, is no picture.
     """
     images, source = samples["images"], samples.get("source")
-    if source is None or source.ndim != 4 or not source.is_floating_point():
+    if source is None or source.ndim != 4 or not source.is_floating_point() or len(source) != len(images):
+        return images
+    found, channels = {source.shape[1], images.shape[1]}, max(source.shape[1], images.shape[1])
+    if not found <= {1, channels} or channels not in (1, 3):
         return images
     both = [interpolate(source, images.shape[2:]), images]
-    channels = max(side.shape[1] for side in both)
     return torch.cat([side.expand(-1, channels, -1, -1) for side in both], 3)
 
 

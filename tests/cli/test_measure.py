@@ -27,7 +27,7 @@ from bigan.metrics.judge import Card
 from bigan.play import Meter, Table, play
 from bigan.sample import images
 
-from .launch import GAMES, bigan, differing, kimg, pack_digits, refused, saved, write_config
+from .launch import GAMES, STREAMS, bigan, differing, kimg, pack_digits, refused, saved, write_config
 
 CPU = torch.device("cpu")
 COUNT = 24
@@ -76,16 +76,78 @@ def test_a_run_that_is_measured_ends_as_one_that_is_not(here: Path, digits: Path
     assert figures["precision"] == pytest.approx(card.fake.precision, abs=0.1)
 
 
-def test_what_is_translated_comes_from_all_of_the_data(here: Path, digits: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not from the few images that the game keeps for a tick."""
-    run = load(write_config(here / "run.yaml", digits, "cyclegan"))
+SMALL = {"kind": "dcgan", "width": 4}
+PATCHES = {"kind": "patch", "width": 4, "layers": 1, "norm": "none"}
+RESNET = {"kind": "resnet", "width": 4, "blocks": 1}
+TRANSLATORS: dict[str, dict[str, Any]] = {
+    "cyclegan": dict(GAMES["cyclegan"]),
+    "stargan": {"kind": "stargan", "generator": RESNET, "critic": PATCHES, "features": 4, "critic_steps": 1},
+    "pix2pix": {"kind": "pix2pix", "generator": RESNET, "critic": PATCHES},
+    "cgan": {"kind": "cgan", "generator": {**SMALL, "latent": 4}, "critic": SMALL},
+}
+
+
+@pytest.mark.parametrize("kind", TRANSLATORS)
+def test_what_is_translated_or_asked_for_comes_from_all_of_the_data(here: Path, digits: Path, kind: str) -> None:
+    """Not from the few rows that the game keeps for a tick."""
+    data: dict[str, Any] = {stream: {"path": str(digits)} for stream in STREAMS.get(kind, ("real",))}
+    if kind == "pix2pix":
+        data["real"] = {"kind": "derived", "of": {"path": str(digits)}, "map": {"kind": "turned", "quarters": 1}}
+    run = load(write_config(here / "run.yaml", digits, game=TRANSLATORS[kind], data=data))
     with prepared(run, Alone(), CPU) as setup:
         clock = play(setup.table, setup.clock, Meter())
         with looking(setup.table, clock) as look:
-            at_hand = sources_of(look, run.data, {}, 30)
-            found = torch.cat([at_hand.samples(13)["source"], at_hand.samples(17, start=13)["source"]])
-    with run.data["source"].open(seed=0) as stream:
-        assert torch.equal(found, stream.read(0, 30).to(CPU).images)
+            at_hand = sources_of(look, run.data, 31)
+            parts = [at_hand.samples(14), at_hand.samples(17, start=14)]
+    with run.data["source" if kind == "cyclegan" else "real"].open(seed=0) as stream:
+        batch = stream.read(0, 31).to(CPU)
+    pairs = batch.labels[:30].view(15, 2).flip(1).flatten()
+    expected = {
+        "cyclegan": {"source": batch.images},
+        "stargan": {"source": batch.images, "condition": torch.cat([pairs, batch.labels[30:]])},
+        "pix2pix": {"source": batch.fields.get("source")},
+        "cgan": {"condition": batch.labels},
+    }[kind]
+    for name, value in expected.items():
+        assert torch.equal(torch.cat([part[name] for part in parts]), value), name
+
+
+def test_sets_that_moved_are_named_and_others_refused(here: Path, digits: Path) -> None:
+    Path("real").symlink_to(digits)
+    Path("source").symlink_to(digits)
+    data = {stream: {"path": stream} for stream in ("real", "source")}
+    assert bigan("train", write_config(here / "run.yaml", digits, "cyclegan", data=data)).status == 0
+    for stream in data:
+        Path(stream).rename(f"moved-{stream}")
+    asked = ("evaluate", "runs/run", f"--count={COUNT}")
+    refused(bigan(*asked, "--data=moved-real"), "data.source, which samples are made of: source: no such folder")
+    assert bigan(*asked, "--data=moved-real", "--data=source=moved-source").status == 0
+    pack_digits(here / "source", limit=40)
+    refused(
+        bigan(*asked, "--data=real=moved-real"),
+        "source: is not the data that runs/run was trained on; name it with --data source=PATH",
+    )
+    refused(bigan(*asked, "--data=a", "--data=real=b"), "--data: names real twice; there is real, source, as NAME=PATH")
+
+
+def test_a_measurement_that_failed_is_not_made_of_less(here: Path, digits: Path) -> None:
+    Path("source").symlink_to(digits)
+    data = {"real": {"path": str(digits)}, "source": {"path": "source"}}
+    run = load(write_config(here / "run.yaml", digits, "cyclegan", data=data))
+    gauge = Gauge(run, RunFolder(run.home), COUNT)
+    with prepared(run, Alone(), CPU) as setup:
+        clock = play(setup.table, setup.clock, Meter())
+        Path("source").unlink()
+        for _ in range(2):
+            with pytest.raises(ValueError, match=r"data\.source, which samples are made of"):
+                gauge.measured(setup.table, clock)
+        Path("source").symlink_to(digits)
+        found = gauge.measured(setup.table, clock)
+        assert found == Gauge(run, RunFolder(run.home), COUNT).measured(setup.table, clock)
+
+
+def test_every_measurement_has_the_sources(here: Path, digits: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_config(here / "run.yaml", digits, "cyclegan")
     seen: list[Look] = []
 
     def spied(look: Look, *rest: Any) -> Iterator[Tensor]:

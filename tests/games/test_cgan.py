@@ -156,7 +156,7 @@ def test_a_classifier_is_told_the_condition_of_each_image(spec_and_batch: tuple[
     terms = game.moves[0].loss(context(game, batch))
     wanted, logits = {}, {}
     for name, images in (("real", batch.images), ("fake", settings.generate(context(game, batch), batch.labels))):
-        logits[name], classes = critic.both(images)
+        logits[name], classes = critic(images, both=True)
         wanted[f"classifier({name})"] = 3 * F.cross_entropy(classes, batch.labels)
     wanted["adversarial"] = NonSaturating().critic(logits["real"], logits["fake"])
     torch.testing.assert_close(dict(terms), wanted)

@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from bigan.clock import Draws
 from bigan.games.contest import Outcome, contest, contest_headed
-from bigan.networks.joint import Headed, headed
+from bigan.networks.joint import Headed, both, headed
 from bigan.networks.mlp import MLPCritic
 from bigan.objectives import NonSaturating
 from bigan.penalties import R1
@@ -37,7 +37,7 @@ def test_both_heads_say_what_they_say_alone(critic: Headed, step: int, asked: tu
     for side, samples in {"real": REAL, "fake": FAKE}.items():
         torch.testing.assert_close(outcome.logits[side], critic(samples))
         if side in asked:
-            torch.testing.assert_close(said[side], critic.both(samples)[1])
+            torch.testing.assert_close(said[side], both(critic, samples)[1])
     assert said.keys() == set(asked)
     sum([*outcome.terms.values(), *(value.sum() for value in said.values())], torch.zeros(())).backward()
     assert all(p.grad is not None for p in critic.parameters())
@@ -45,6 +45,9 @@ def test_both_heads_say_what_they_say_alone(critic: Headed, step: int, asked: tu
 
 def test_a_side_passes_the_trunk_once_where_no_penalty_is_due(critic: Headed) -> None:
     passed: list[int] = []
+    called: list[nn.Module] = []
     critic.trunk.register_forward_hook(lambda module, inputs, output: passed.append(len(output)))
+    critic.register_forward_hook(lambda module, inputs, output: called.append(module))
     judged(critic, 1, ("real", "fake"))
     assert passed == [6, 6]
+    assert called == [critic, critic]  # a compiled network is compiled as it is called

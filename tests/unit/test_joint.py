@@ -66,7 +66,7 @@ def test_a_headed_critic_is_its_first_head(hidden: int) -> None:
     torch.manual_seed(0)
     critic = unlike(headed(CRITIC, SHAPE, 8, 3, hidden)).double()
     verify(critic, images())
-    logits, outputs = critic.both(images()) if isinstance(critic, Headed) else (None, None)
+    logits, outputs = critic(images(), both=True) if isinstance(critic, Headed) else (None, None)
     assert logits is not None
     torch.testing.assert_close(logits, critic(images()))
     assert outputs is not None

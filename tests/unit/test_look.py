@@ -12,7 +12,7 @@ from bigan.game import Context, Game, Move, Samples, Terms
 from bigan.latents import Truncated
 from bigan.look import Between, looking, slerp
 from bigan.play import Table, sample
-from bigan.uses import Completion, Recommendation, Translation, Way, use
+from bigan.uses import Chosen, Completion, Recommendation, Translation, Way, use
 
 CLOCK = Clock(batch=8, round=3)
 CPU = torch.device("cpu")
@@ -209,6 +209,11 @@ def test_a_use_is_found_by_its_type_and_leaves_no_trace(table: Callable[..., Tab
         assert not torch.equal(one, other)
         with pytest.raises(ValueError, match="the run's game cannot recommend items"):
             use(look.game, Recommendation, "recommend items")
+
+
+def test_what_has_no_signature_is_taken_as_it_is() -> None:
+    ways = {"red": draw}
+    assert Chosen(ways.__getitem__).given("red") is draw
 
 
 def test_a_bare_function_is_no_use() -> None:

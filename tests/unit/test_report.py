@@ -74,6 +74,9 @@ def test_a_source_stands_beside_its_image_where_it_is_one() -> None:
     images = values(2, 3, 4, 6)
     assert beside_source({"images": images}) is images
     assert beside_source({"images": images, "source": torch.arange(2)}) is images
+    assert beside_source({"images": images, "source": torch.zeros(2, 17, 4, 6)}) is images  # a map of joints
+    assert beside_source({"images": images, "source": torch.zeros(2, 2, 4, 6)}) is images
+    assert beside_source({"images": images, "source": images[:1]}) is images
     height, width = images.shape[2:]
     both = beside_source({"images": images, "source": images[:, :1, ::2, ::2]})
     assert both.shape == (2, 3, height, 2 * width)
