@@ -10,6 +10,7 @@ READY := $(VENV)/.ready
 SOURCES := setup.py pyproject.toml $(wildcard csrc/* csrc/cpu/* csrc/cuda/*)
 SHELL_SCRIPTS := .ci/run $(wildcard launch/*.sh slurm/*.sh tests/gpu/run)
 CPP := $(wildcard csrc/*.cpp csrc/*.h csrc/cpu/* csrc/cuda/* tests/ops/*.h tests/ops/*.cpp)
+CODE := $(CPP) $(SHELL_SCRIPTS) $(shell find bigan benchmarks tests -name "*.py") setup.py
 
 .PHONY: train test soak lint format dist clean
 .DEFAULT_GOAL := train
@@ -38,6 +39,7 @@ lint: $(READY)  ## what a commit must pass
 	$(BIN)/clang-format --dry-run --Werror $(CPP)
 	$(BIN)/lint-imports
 	$(BIN)/pyright
+	wc -l $(CODE) | awk '$$2 != "total" && $$1 > 300 {print $$2 ": " $$1 " lines; at most 300"; long = 1} END {exit long}'
 	if command -v shellcheck >/dev/null; then shellcheck --external-sources $(SHELL_SCRIPTS); fi
 
 format: $(READY)
