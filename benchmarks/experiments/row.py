@@ -78,8 +78,8 @@ class Trained:
         it = self.restored
         way = use(it.game, Translation, "translate").to(to)
         made = [
-            it.look.used(lambda ctx, part=part: way.run(ctx, part), len(part), "translate")
-            for part in images.to(it.device).split(CHUNK)
+            it.look.used(lambda ctx, part=part: way.run(ctx, part), len(part), "translate", start=number * CHUNK)
+            for number, part in enumerate(images.to(it.device).split(CHUNK))
         ]
         return torch.cat(made).float().cpu()
 
